@@ -1,0 +1,77 @@
+"""What can go wrong in the dialogue.
+
+    DialogueError
+    ├── EngineError                 a generation did not end well
+    │   ├── EngineUnavailable       not started, crashed, unreachable: worth another try later
+    │   ├── EngineOverloaded        refused before it began; carries when to come back
+    │   ├── DeadlineExceeded        the answer came too late to be worth anything
+    │   ├── RequestTooLong          prompt and completion do not fit the context
+    │   ├── RequestPoisoned         killed the engine twice: never tried again
+    │   └── AdapterUnknown          names an adapter that is not loaded
+    ├── AdapterRejected             an adapter folder that will not be loaded
+    ├── ModelError                  a model that cannot be had
+    │   ├── ModelReferenceInvalid
+    │   ├── ModelDownloadFailed     no network, full disk, the server refused
+    │   └── ModelHashMismatch
+    └── TemplateError               a chat template that cannot be rendered safely
+"""
+
+
+class DialogueError(Exception):
+    """Base of all errors of this package. `str(error)` is a sentence for the operator."""
+
+
+class EngineError(DialogueError):
+    """A generation did not end well."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine is not there: not started, crashed or unreachable."""
+
+
+class EngineOverloaded(EngineError):
+    """Refused before it began, because the queue is full or the deadline could not be met."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(EngineError):
+    """The deadline of the request passed."""
+
+
+class RequestTooLong(EngineError):
+    """Prompt and completion do not fit into the context."""
+
+
+class RequestPoisoned(EngineError):
+    """This request killed the engine twice; it is never tried again."""
+
+
+class AdapterUnknown(EngineError):
+    """The request names an adapter that is not loaded."""
+
+
+class AdapterRejected(DialogueError):
+    """An adapter folder that is not loaded, with the reason."""
+
+
+class ModelError(DialogueError):
+    """A model that cannot be had."""
+
+
+class ModelReferenceInvalid(ModelError):
+    """The text is no model reference."""
+
+
+class ModelDownloadFailed(ModelError):
+    """The download did not finish; what arrived is kept for the next try where it can be."""
+
+
+class ModelHashMismatch(ModelError):
+    """The bytes are not the ones that were promised."""
+
+
+class TemplateError(DialogueError):
+    """A chat template that cannot be rendered safely."""

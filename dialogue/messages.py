@@ -1,0 +1,93 @@
+"""The vocabulary of a conversation: plain frozen values that channels make and the dialogue reads.
+
+This module knows no platform, no database and no model. Equal content is equal.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from storage.records import TurnRecord
+
+
+class Role(StrEnum):
+    """Who speaks in a prompt. Roles come only from this enum, never from text."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a prompt, before it becomes token ids."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationKey:
+    """Where a conversation takes place."""
+
+    channel: str  # "terminal", "telegram", …
+    account: str  # which bot or installation of that channel received it
+    chat: str  # the platform's chat id, thread or topic included
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who wrote a message, as the platform tells it."""
+
+    external_id: str  # the platform's user id
+    display_name: str = ""
+    language: str | None = None  # IETF tag such as "en" or "zh-hans"; None when the platform does not say
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMessage:
+    """One message of a person, parsed from the raw bytes of a channel."""
+
+    key: ConversationKey
+    sender: Sender
+    text: str  # control and invisible characters already removed
+    is_private: bool  # False in groups: nothing of a private chat may enter the prompt
+    message_ref: str = ""  # the platform's message id, to reply to
+    quoted_text: str = ""  # text of the message that this one replies to or forwards
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyWaiting:
+    """The turn waits for a place in the engine."""
+
+    position: int  # 1 = next
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDelta:
+    """Some more text of a reply that is being made; a preview only, never what decides delivery."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyCommitted:
+    """The turn is durable; its outbox row holds exactly this text."""
+
+    turn: TurnRecord
+    outbox_id: str | None  # None when nothing is to be sent (a person has taken over)
+    timings: "ReplyTimings" = field(default_factory=lambda: ReplyTimings())
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTimings:
+    """Where the time of one reply went. All in milliseconds; tokens are counts."""
+
+    queue_ms: float = 0.0  # waiting for admission
+    first_token_ms: float = 0.0  # from submission to the first text
+    total_ms: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # prompt tokens whose KV the engine still had
+    completion_tokens: int = 0
+
+
+ReplyEvent = ReplyWaiting | ReplyDelta | ReplyCommitted
