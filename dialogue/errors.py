@@ -1,19 +1,19 @@
 """What can go wrong in the dialogue.
 
-    DialogueError
-    ├── EngineError                 a generation did not end well
-    │   ├── EngineUnavailable       not started, crashed, unreachable: worth another try later
-    │   ├── EngineOverloaded        refused before it began; carries when to come back
-    │   ├── DeadlineExceeded        the answer came too late to be worth anything
-    │   ├── RequestTooLong          prompt and completion do not fit the context
-    │   ├── RequestPoisoned         killed the engine twice: never tried again
-    │   └── AdapterUnknown          names an adapter that is not loaded
-    ├── AdapterRejected             an adapter folder that will not be loaded
-    ├── ModelError                  a model that cannot be had
-    │   ├── ModelReferenceInvalid
-    │   ├── ModelDownloadFailed     no network, full disk, the server refused
-    │   └── ModelHashMismatch
-    └── TemplateError               a chat template that cannot be rendered safely
+DialogueError
+├── EngineError                 a generation did not end well
+│   ├── EngineUnavailable       not started, crashed, unreachable: worth another try later
+│   ├── EngineOverloaded        refused before it began; carries when to come back
+│   ├── DeadlineExceeded        the answer came too late to be worth anything
+│   ├── RequestTooLong          prompt and completion do not fit the context
+│   ├── RequestPoisoned         killed the engine twice: never tried again
+│   └── AdapterUnknown          names an adapter that is not loaded
+├── AdapterRejected             an adapter folder that will not be loaded
+├── ModelError                  a model that cannot be had
+│   ├── ModelReferenceInvalid
+│   ├── ModelDownloadFailed     no network, full disk, the server refused
+│   └── ModelHashMismatch
+└── TemplateError               a chat template that cannot be rendered safely
 """
 
 

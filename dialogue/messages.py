@@ -3,7 +3,7 @@
 This module knows no platform, no database and no model. Equal content is equal.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from storage.records import TurnRecord
@@ -70,15 +70,6 @@ class ReplyDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyCommitted:
-    """The turn is durable; its outbox row holds exactly this text."""
-
-    turn: TurnRecord
-    outbox_id: str | None  # None when nothing is to be sent (a person has taken over)
-    timings: "ReplyTimings" = field(default_factory=lambda: ReplyTimings())
-
-
-@dataclass(frozen=True, slots=True)
 class ReplyTimings:
     """Where the time of one reply went. All in milliseconds; tokens are counts."""
 
@@ -88,6 +79,15 @@ class ReplyTimings:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens whose KV the engine still had
     completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyCommitted:
+    """The turn is durable; its outbox row holds exactly this text."""
+
+    turn: TurnRecord
+    outbox_id: str | None  # None when nothing is to be sent (a person has taken over)
+    timings: ReplyTimings = ReplyTimings()
 
 
 ReplyEvent = ReplyWaiting | ReplyDelta | ReplyCommitted
