@@ -1,0 +1,52 @@
+# Every target sets up what it needs. `make` alone lists the targets.
+VENV := .venv
+BIN := $(VENV)/bin
+# A Python that really runs and is 3.11, 3.12 or 3.13; name another with `make PYTHON=… chat`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+
+.PHONY: help chat test lint format proof constraints clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Kefu needs Python 3.11, 3.12 or 3.13. Install one, or name it: make PYTHON=/path/to/python chat" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# The stamps make a second run quick: pip runs again only when the pins or the project file changed.
+$(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing Kefu into $(VENV) …" >&2
+	@$(PIP_INSTALL) --quiet -e . && touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "Installing what the tests need …" >&2
+	@$(PIP_INSTALL) --quiet -e '.[dev]' && touch $@
+
+chat: $(VENV)/.base ## talk to the assistant in this terminal
+	@$(BIN)/kefu chat
+
+test: $(VENV)/.dev ## run the test suite (SQLite, PostgreSQL and the default model; no GPU, no account)
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff (format and lint), pyrefly, import-linter, deptry
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyrefly check
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/deptry . --no-ansi
+
+format: $(VENV)/.dev ## put the code into the house's shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+proof: $(VENV)/.dev ## run every proof at the size that was promised and write docs/proofs.md (takes an hour or more)
+	@$(BIN)/python -m tests.proofs
+
+constraints: $(VENV)/.dev ## pin what is installed now
+	@$(BIN)/python -m tests.pins
+
+clean: ## remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,74 @@
+"""`make proof`: run every proof at its promised size and write what came out to docs/proofs.md.
+
+A proof is a test that takes its size from `tests.sizes.size` and reports with `record_proof`.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "docs" / "proofs.md"
+PACKAGES = ("xllamacpp", "sqlalchemy", "aiosqlite", "psycopg", "hypothesis")
+
+
+def main() -> int:
+    """Run the suite with KEFU_PROOF=1 (arguments go to pytest), write docs/proofs.md; return pytest's exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "proofs.jsonl"
+        log.touch()
+        environment = os.environ | {"KEFU_PROOF": "1", "KEFU_PROOF_LOG": str(log)}
+        command = [sys.executable, "-m", "pytest", "-o", "timeout=5400", *(sys.argv[1:] or ["-m", "proof"])]
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    if code == 0:
+        TARGET.write_text(report(lines), encoding="utf-8")
+        print(f"wrote {TARGET.relative_to(ROOT)}: {len(lines)} proofs")
+    return code
+
+
+def report(lines: list[dict[str, object]]) -> str:
+    """Return docs/proofs.md for the recorded lines."""
+    newest = {str(line["name"]): line for line in lines}
+    rows = [f"| {name} | {line['size']} | {line['seed']} | {line['result']} |" for name, line in sorted(newest.items())]
+    return "\n".join(
+        [
+            "# Proofs",
+            "",
+            "Written by `make proof`, which runs the tests marked `proof` at these sizes; the default suite runs the same tests smaller.",
+            "",
+            f"- date: {datetime.now(UTC):%Y-%m-%d}",
+            f"- hardware: {processor()}, {os.cpu_count()} cores, {memory_gib()} GiB, {platform.system()} {platform.machine()}",
+            f"- versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+            "",
+            "| proof | size | seed | result |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def processor() -> str:
+    """Return the processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_gib() -> int:
+    """Return the machine's memory in GiB, rounded."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
