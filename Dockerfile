@@ -11,6 +11,8 @@ ENV KEFU_PATHS__CACHE_DIR=/opt/kefu/cache
 RUN /opt/kefu/bin/kefu models pull
 
 FROM python:3.13-slim
+# llama.cpp is built with OpenMP, whose run-time library the slim image lacks.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /data --create-home kefu
 COPY --from=build /opt/kefu /opt/kefu
 ENV PATH=/opt/kefu/bin:$PATH \
