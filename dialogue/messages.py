@@ -70,6 +70,11 @@ class ReplyDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyRestarted:
+    """The engine was lost and begins again: every ReplyDelta so far is void, a preview starts from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyTimings:
     """Where the time of one reply went. All in milliseconds; tokens are counts."""
 
@@ -90,4 +95,4 @@ class ReplyCommitted:
     timings: ReplyTimings = ReplyTimings()
 
 
-ReplyEvent = ReplyWaiting | ReplyDelta | ReplyCommitted
+ReplyEvent = ReplyWaiting | ReplyDelta | ReplyRestarted | ReplyCommitted
