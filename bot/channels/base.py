@@ -1,0 +1,139 @@
+"""The contract of every channel (messaging adapter): raw events in, previews and final answers out.
+
+A channel knows its platform's wire format. It knows no prompts, no tables and no models, and it never decides what is
+delivered: the stored final text always goes out last, whatever the previews showed. The life of one message in it:
+
+    receive      raw event ─► Inlet.accept returns: it is durable ─► only now acknowledge it to the platform
+    parse        stored bytes ─► IncomingMessage; pure, and may run again in a later process
+    open_reply   previews while the answer is made; any of them may fail or be missed
+    deliver      the stored text; every message id goes to the Receipts before the next step
+
+`DeliveryError` says how far a delivery came, because that alone decides what may be done next:
+
+    DeliveryError
+    ├── DeliveryRetry       certainly not accepted: try again, after `after_s` if the platform names a time
+    ├── DeliveryRefused     certainly not accepted and never will be: blocked, kicked, deleted
+    └── DeliveryUnknown     perhaps on the screen, perhaps not: repeated only where repeating is safe
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dialogue.messages import IncomingMessage, ReplyEvent
+from storage.records import ConversationRecord, InboxKind, InboxRecord, NewInboxItem, OutboxRecord
+
+_STOP = re.compile(r"\s*/stop(@\w+)?\s*", re.IGNORECASE)
+
+
+class DeliveryError(Exception):
+    """Base of what `Channel.deliver` raises. `str(error)` is a sentence for the operator, without message text or secrets."""
+
+
+class DeliveryRetry(DeliveryError):
+    """Certainly not accepted; `after_s` is what the platform asked for (429), None = the usual backoff."""
+
+    def __init__(self, message: str, after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+class DeliveryRefused(DeliveryError):
+    """Certainly not accepted, and trying again will not help."""
+
+
+class DeliveryUnknown(DeliveryError):
+    """It was sent and no answer came: it may be on the screen."""
+
+
+class UnparsableEvent(Exception):
+    """The raw bytes are no event that this channel understands. The item is quarantined and stays visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCapabilities:
+    """What the framework has to know about a platform; everything else is the channel's own business."""
+
+    streaming: bool = True  # previews are worth making
+    joins_bursts: bool = True  # people send one thought in several messages: wait for a quiet moment, answer them as one
+    resend_is_safe: bool = False  # `deliver` may be repeated with the recorded row after DeliveryUnknown or a crash: nothing shows twice
+    settle_s: float = 0.0  # how long a request without an answer may still take effect; a repeated delivery waits this long
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTarget:
+    """What a reply answers, and where it is shown."""
+
+    conversation: ConversationRecord
+    turn_id: str  # the same in every run of this turn; also OutboxRecord.turn_id
+    message: IncomingMessage  # the last message of the turn; its sender's language chooses the words of the waiting line
+
+
+class Inlet(Protocol):
+    """Where a channel hands in what it received."""
+
+    async def offset(self) -> int | None:
+        """Return the polling offset that was stored last, None before the first."""
+        ...
+
+    async def accept(self, items: Sequence[NewInboxItem], offset: int | None = None) -> None:
+        """Make the items and the polling offset durable. Acknowledge to the platform only after this returned. Raises StorageError."""
+        ...
+
+
+class Receipts(Protocol):
+    """Where a channel writes down what it sent, so that a second run continues instead of repeating. All durable on return."""
+
+    async def reserve(self) -> str:
+        """Announce a placeholder before it is sent; return the one that a former run has sent, "" = none. Raises ClaimLost."""
+        ...
+
+    async def placeholder(self, ref: str) -> None:
+        """The placeholder is on the screen as platform message `ref`. Raises ClaimLost when a person took over."""
+        ...
+
+    async def chunk(self, index: int, ref: str) -> None:
+        """Part `index` (0, 1, …) of the answer is, or is about to be, in platform message `ref`. Raises ClaimLost."""
+        ...
+
+
+class ReplyStream(Protocol):
+    """Shows how one answer grows. An error here ends the previews of this answer and nothing else."""
+
+    async def show(self, event: ReplyEvent) -> None:
+        """Take the next event. Returns at once: slow platforms are served from a task of the stream's own."""
+        ...
+
+    async def close(self) -> None:
+        """No preview is in flight and none will start when this returns. Idempotent."""
+        ...
+
+
+class Channel(Protocol):
+    """One account on one messaging platform. Registered in the entry-point group `kefu.channels`."""
+
+    name: str  # "terminal", "telegram", …; ConversationKey.channel
+    account: str  # which bot or installation; ConversationKey.account
+    capabilities: ChannelCapabilities
+
+    async def receive(self, inlet: Inlet) -> None:
+        """Receive until cancelled, or until the platform has nothing more to say. Raises what no retry can heal."""
+        ...
+
+    def parse(self, item: InboxRecord) -> IncomingMessage | None:
+        """Read one stored event; None = there is nothing to answer. Raises UnparsableEvent."""
+        ...
+
+    def open_reply(self, target: ReplyTarget, receipts: Receipts) -> ReplyStream:
+        """Begin the previews of one answer."""
+        ...
+
+    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, receipts: Receipts) -> None:
+        """Show exactly `row.text`, continuing from its placeholder and chunks. Returns once accepted. Raises DeliveryError."""
+        ...
+
+
+def inbox_kind(text: str) -> InboxKind:
+    """Say what a message does on arrival: `/stop` must reach a running answer before anything is parsed."""
+    return InboxKind.STOP if _STOP.fullmatch(text) else InboxKind.MESSAGE

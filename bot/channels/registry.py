@@ -1,0 +1,32 @@
+"""Find channels by name: those that ship with Kefu and those of other packages (entry-point group `kefu.channels`)."""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+from bot.channels.base import Channel
+
+GROUP = "kefu.channels"
+
+
+class ChannelUnknown(Exception):
+    """No installed package offers a channel of this name. `str(error)` is a sentence for the operator."""
+
+
+def channel_names() -> tuple[str, ...]:
+    """Return the names of all installed channels, sorted. Loads none of them."""
+    return tuple(sorted(point.name for point in entry_points(group=GROUP)))
+
+
+def load_channel(name: str) -> Callable[..., Channel]:
+    """Import and return the factory of channel `name`. Raises ChannelUnknown."""
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return _load(point)
+    raise ChannelUnknown(f"There is no channel named {name!r}; installed are: {', '.join(channel_names()) or 'none'}.")
+
+
+def _load(point: EntryPoint) -> Callable[..., Channel]:
+    factory = point.load()
+    if not callable(factory):
+        raise ChannelUnknown(f"The entry point {GROUP}:{point.name} ({point.value}) is not callable.")
+    return factory
