@@ -1,0 +1,197 @@
+"""Loading a LoRA adapter that nobody vouches for.
+
+An adapter folder is data from outside: PEFT's own loader imports modules that the configuration names and falls back to
+pickle. Here nothing of that exists. Both files are read once, from descriptors that follow no link, and every later step
+works on those bytes; the weights are parsed by safetensors, then names, shapes, types, finiteness and the base model's hash
+are checked against the model that will be served. What is not expected is refused with one sentence.
+"""
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+
+from dialogue.engine.adapter_schema import ATTENTION, AdapterConfig, Projection, parse_config, strict_json
+from dialogue.errors import AdapterRejected
+
+Matrix = npt.NDArray[np.float32]
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+TOLERATED_FILE = "README.md"  # PEFT writes one beside every adapter; it is never opened
+BASE_HASH_KEY = "base_model_sha256"  # in the metadata of the weights; Kefu's training writes it
+
+# Every bound of an adapter folder stands here.
+MAX_CONFIG_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 2 * 1024 * 1024
+MAX_WEIGHTS_BYTES = 4 * 1024**3
+
+_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelFacts:
+    """What an adapter must fit: the model that is served."""
+
+    architecture: str  # GGUF's general.architecture, such as "llama"
+    sha256: str  # of the model file, hexadecimal
+    layers: int
+    heads: int
+    kv_heads: int
+    projections: Mapping[Projection, tuple[int, int]]  # (outputs, inputs) of each linear layer, equal in all layers
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPair:
+    """The update of one linear layer: W + scaling · b @ a."""
+
+    a: Matrix  # (r, inputs)
+    b: Matrix  # (outputs, r)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedAdapter:
+    """An adapter that fits its base. Rows are in the order of PEFT and transformers."""
+
+    config: AdapterConfig
+    pairs: Mapping[tuple[int, Projection], LoraPair]  # by layer and projection
+    sha256: str  # of both files together
+    base_model_sha256: str | None  # what the adapter says it was trained on
+
+
+def load_adapter(folder: Path, base: BaseModelFacts, *, allow_unpinned: bool = False) -> CheckedAdapter:
+    """Return the adapter in `folder` if it is harmless and fits `base`.
+
+    `allow_unpinned` also takes weights that do not say which base they were trained on, as PEFT writes them.
+    Raises AdapterRejected with one sentence.
+    """
+    with _opened(folder) as descriptor:
+        _check_entries(descriptor)
+        config_bytes = _read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES)
+        config = parse_config(config_bytes)
+        weights = _read(descriptor, WEIGHTS_FILE, min(MAX_WEIGHTS_BYTES, _largest_weights(config, base)))
+    pin = _pinned_base(weights)
+    if (pin is None and not allow_unpinned) or pin not in {None, base.sha256}:
+        raise AdapterRejected("The adapter was trained on another base model." if pin else f"The adapter lacks {BASE_HASH_KEY}.")
+    pairs = _pairs(_tensors(weights, config, base), config, base)
+    digest = hashlib.sha256(hashlib.sha256(config_bytes).digest() + hashlib.sha256(weights).digest())
+    return CheckedAdapter(config, pairs, digest.hexdigest(), pin)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Give a descriptor of a folder that is no link."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (OSError, ValueError):
+        raise AdapterRejected(f"The adapter folder {str(folder)!a} is not there, not a folder or a link.") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_entries(folder: int) -> None:
+    """Refuse an open folder that holds anything but the two files and at most a README.md."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name not in {CONFIG_FILE, WEIGHTS_FILE, TOLERATED_FILE} or not entry.is_file(follow_symlinks=False):
+                name = ascii(entry.name)[:80]
+                raise AdapterRejected(f"The adapter folder holds {name}; accepted are {CONFIG_FILE} and {WEIGHTS_FILE} as plain files.")
+
+
+def _read(folder: int, name: str, limit: int) -> bytes:
+    """Return the bytes of a regular file in an open folder."""
+    try:  # non-blocking: a pipe put in the file's place must not hang us
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError:
+        raise AdapterRejected(f"The adapter has no readable {name}.") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= limit:
+            raise AdapterRejected(f"{name} is not a plain file of 1 to {limit} bytes.")
+        data = file.read(limit + 1)
+    if len(data) != status.st_size:
+        raise AdapterRejected(f"{name} changed while it was read.")
+    return data
+
+
+def _largest_weights(config: AdapterConfig, base: BaseModelFacts) -> int:
+    """Return the size of the biggest file that could be right."""
+    values = sum(config.r * sum(_shape(name, base)) for name in config.projections) * base.layers
+    return 8 + MAX_HEADER_BYTES + 4 * values
+
+
+def _shape(name: Projection, base: BaseModelFacts) -> tuple[int, int]:
+    if name not in base.projections:
+        raise AdapterRejected(f"The base model has no {name}.")
+    return base.projections[name]
+
+
+def _pinned_base(weights: bytes) -> str | None:
+    """Return the base hash in the file's metadata; refuses a header that is too long or ambiguous."""
+    (length,) = struct.unpack("<Q", weights[:8].ljust(8, b"\xff"))
+    if length > min(MAX_HEADER_BYTES, len(weights) - 8):
+        raise AdapterRejected(f"{WEIGHTS_FILE} is cut off or its header is longer than {MAX_HEADER_BYTES} bytes.")
+    header = strict_json(weights[8 : 8 + length], f"The header of {WEIGHTS_FILE}")
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    pin = metadata.get(BASE_HASH_KEY) if isinstance(metadata, dict) else None
+    return pin if isinstance(pin, str) else None
+
+
+def _tensors(weights: bytes, config: AdapterConfig, base: BaseModelFacts) -> dict[str, Matrix]:
+    """Return every tensor as finite float32, by name, if the file holds exactly the expected ones."""
+    try:
+        entries = safetensors.deserialize(weights)
+    except safetensors.SafetensorError:
+        raise AdapterRejected(f"{WEIGHTS_FILE} is not a whole safetensors file.") from None
+    shapes = dict(_expected(config, base))
+    found = {name: _matrix(name, entry["dtype"], tuple(entry["shape"]), entry["data"], shapes) for name, entry in entries}
+    if len(found) != len(shapes):
+        raise AdapterRejected(f"The adapter holds {len(found)} tensors; rank, targets and base model ask for {len(shapes)}.")
+    return found
+
+
+def _expected(config: AdapterConfig, base: BaseModelFacts) -> list[tuple[str, tuple[int, int]]]:
+    """Return name and shape of every tensor that the configuration promises."""
+    result: list[tuple[str, tuple[int, int]]] = []
+    for layer in range(base.layers):
+        for name in config.projections:
+            outputs, inputs = _shape(name, base)
+            result += [(tensor_name(layer, name, "A"), (config.r, inputs)), (tensor_name(layer, name, "B"), (outputs, config.r))]
+    return result
+
+
+def tensor_name(layer: int, projection: Projection, side: str) -> str:
+    """Return the name that PEFT gives to a LoRA matrix; `side` is A or B."""
+    block = "self_attn" if projection in ATTENTION else "mlp"
+    return f"base_model.model.model.layers.{layer}.{block}.{projection}.lora_{side}.weight"
+
+
+def _matrix(name: str, dtype: str, shape: tuple[int, ...], data: bytearray, shapes: Mapping[str, tuple[int, int]]) -> Matrix:
+    if name not in shapes:
+        raise AdapterRejected(f"The adapter holds the unexpected tensor {ascii(name)[:120]}.")
+    if dtype not in _DTYPES or shape != shapes[name]:
+        raise AdapterRejected(f"{name} is {dtype!a} {shape}; expected F32, F16 or BF16 {shapes[name]}.")
+    raw = np.frombuffer(data, _DTYPES[dtype]).reshape(shapes[name])
+    # bfloat16 is the upper half of a float32
+    values = (raw.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else raw.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise AdapterRejected(f"{name} holds values that are not finite.")
+    return values
+
+
+def _pairs(tensors: Mapping[str, Matrix], config: AdapterConfig, base: BaseModelFacts) -> dict[tuple[int, Projection], LoraPair]:
+    return {
+        (layer, name): LoraPair(tensors[tensor_name(layer, name, "A")], tensors[tensor_name(layer, name, "B")])
+        for layer in range(base.layers)
+        for name in config.projections
+    }
