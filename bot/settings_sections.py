@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-DATABASE_SCHEMES = ("sqlite:///", "postgresql://")
+DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
 
 class Section(BaseModel):

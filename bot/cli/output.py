@@ -1,0 +1,41 @@
+"""What commands write: results on stdout, everything else on stderr; text from outside never moves the cursor."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bot.safe_text import escape_controls
+
+
+def print_json(value: object) -> None:
+    """Write one JSON document on stdout, for machines."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_text(text: str) -> None:
+    """Write text from outside on stdout, its control characters escaped, its line breaks kept."""
+    typer.echo(escape_controls(text, keep="\n\t"))
+
+
+def note(text: str) -> None:
+    """Tell the operator something on stderr."""
+    typer.echo(escape_controls(text), err=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table on stdout; cells are plain text, never markup. Piped, it is as wide as it needs to be."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(escape_controls(str(cell))) for cell in row))
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 10_000, soft_wrap=not console.is_terminal)
+
+
+def interactive() -> bool:
+    """Whether a person can be asked: both ends are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
