@@ -13,7 +13,9 @@ DialogueError
 │   ├── ModelReferenceInvalid
 │   ├── ModelDownloadFailed     no network, full disk, the server refused
 │   └── ModelHashMismatch
-└── TemplateError               a chat template that cannot be rendered safely
+├── TemplateError               a chat template that cannot be rendered safely
+├── SkillInvalid                an installed skill that cannot be used, or a default skill that does not exist
+└── DocumentInvalid             the document of a turn that cannot be read
 """
 
 
@@ -75,3 +77,11 @@ class ModelHashMismatch(ModelError):
 
 class TemplateError(DialogueError):
     """A chat template that cannot be rendered safely."""
+
+
+class SkillInvalid(DialogueError):
+    """A skill that cannot be used; a mistake of the installation."""
+
+
+class DocumentInvalid(DialogueError):
+    """The document of a turn that cannot be read."""
