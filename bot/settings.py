@@ -153,6 +153,8 @@ def load(flags: Mapping[str, object] | None = None, *, config: Path | None = Non
     ]
     layers += _file_layers(config or _config_variable(environment, dotenv))
     settings = _validate(layers)
+    if settings.engine.kind == "remote" and not settings.remote.base_urls:
+        raise SettingsError("", "[remote] base_urls", 'is needed by [engine] kind = "remote"', "a list of http:// or https:// addresses")
     files = tuple(layer.path for layer in layers if layer.path is not None)
     return LoadedSettings(settings, ((DOTENV_FILE, *files) if dotenv else files), tuple(layers[1].names.values()))
 

@@ -43,8 +43,8 @@ def _comment(text: str) -> list[str]:
 
 def _assignment(key: str, setting: FieldInfo) -> str:
     if setting.default is None:
-        return f"# {key} = {_toml(setting.examples[0] if setting.examples else '')}{UNSET_MARK}"
-    return f"# {key} = {_toml(setting.default)}"
+        return f"#{key} = {_toml(setting.examples[0] if setting.examples else '')}{UNSET_MARK}"
+    return f"#{key} = {_toml(setting.default)}"
 
 
 def _toml(value: object) -> str:

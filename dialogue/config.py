@@ -1,6 +1,6 @@
 """Frozen settings of the dialogue and its engine. Made by `bot.settings`, passed down as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -29,7 +29,7 @@ class RemoteConfig:
 
     base_urls: tuple[str, ...]  # http(s) roots without /v1; requests of one conversation stay on one of them
     model: str  # the name under which the server knows the base model
-    api_key: str = ""  # bearer token; empty = none is sent
+    api_key: str = field(default="", repr=False)  # bearer token; empty = none is sent
     tokenizer: str = ""  # model reference that supplies tokenizer and template; empty = EngineConfig.model
     adapter_root: str = ""  # the server's own path of the adapter folder; empty = adapters are loaded there by hand
 
