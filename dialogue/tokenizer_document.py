@@ -72,8 +72,8 @@ def find_control_tokens(document: Document, named: frozenset[str]) -> dict[str, 
         if not is_plain_whitespace(token)
     }
     for piece, token_id in vocabulary(document).items():
-        if piece not in found and (piece in named or piece in END_OF_TURN_TOKENS or _LOOKS_LIKE_CONTROL.fullmatch(piece)):
-            found[piece] = ControlToken(piece, token_id)
+        if piece in named or piece in END_OF_TURN_TOKENS or (piece.startswith("<") and _LOOKS_LIKE_CONTROL.fullmatch(piece)):
+            found.setdefault(piece, ControlToken(piece, token_id))
     return found
 
 
@@ -127,8 +127,10 @@ def _hide_in_mapping(model: Document, ids: Mapping[str, int], hidden: HiddenName
         if model.get("byte_fallback"):
             # "<0x0A>" in a text is six characters, not a line break
             unreachable |= {piece for piece in vocab if _BYTE_PIECE.fullmatch(piece)}
-        pairs = (tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"])
-        model["merges"] = [[left, right] for left, right in pairs if unreachable.isdisjoint((left, right, left + right))]
+        pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
+        model["merges"] = [
+            [left, right] for left, right in pairs if not (left + right in unreachable or left in unreachable or right in unreachable)
+        ]
 
 
 def _hide_in_list(model: Document, ids: Mapping[str, int], hidden: HiddenNames) -> None:
