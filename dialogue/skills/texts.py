@@ -1,7 +1,7 @@
 """The prompt texts: `prompts/NAME.LANGUAGE.txt`, English and Chinese side by side, filled in with `$name`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -47,3 +47,12 @@ _TIME_WORDS: Final = re.compile(
 def speaks_of_time(text: str) -> bool:
     """Whether today's date may matter. It is left out otherwise: it would end the part of the prompt that engines have cached."""
     return _TIME_WORDS.search(text) is not None
+
+
+def prompt_lines(name: str, language: str, values: Mapping[str, Sequence[str]]) -> str:
+    """Return the prompt `name` with each line that has a `$value` once for each of that value's texts: never, once or more."""
+    lines: list[str] = []
+    for line in _template(name, assistant_language(language)).template.splitlines():
+        keys = Template(line).get_identifiers()
+        lines += [Template(line).substitute({keys[0]: value}) for value in values.get(keys[0], ())] if keys else [line]
+    return "\n".join(lines)
