@@ -1,7 +1,7 @@
 """What is special about ScriptedEngine; what it shares with all engines is in the contract suite."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +16,7 @@ def request(text: str = "hello", request_id: str = "r", deadline_s: float = 5, m
 
 
 @asynccontextmanager
-async def started(engine: ScriptedEngine) -> AsyncIterator[ScriptedEngine]:
+async def started(engine: ScriptedEngine) -> AsyncGenerator[ScriptedEngine, None]:
     await engine.start()
     try:
         yield engine

@@ -1,0 +1,1 @@
+"""One suite per border, over all implementations of it."""
