@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import jinja2
@@ -77,7 +76,7 @@ _WIDENING_METHODS = frozenset({"center", "expandtabs", "format", "format_map", "
 _TEMPLATE_FAULTS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
-class TemplateRefusal(jinja2.TemplateError):
+class _Refusal(jinja2.TemplateError):
     """The template itself says that it does not take this conversation."""
 
 
@@ -181,23 +180,23 @@ _SIZED_METHODS: Mapping[str, Callable[..., str]] = {"replace": _replace, "join":
 class SandboxedTemplate:
     """One compiled chat template."""
 
-    def __init__(self, source: str, variables: Mapping[str, Any], now: Callable[[], datetime]) -> None:
+    def __init__(self, source: str, variables: Mapping[str, Any]) -> None:
         """Compile `source`; `variables` are its constants. Raises TemplateError when it cannot be compiled."""
         if len(source) > MAX_SOURCE:
             raise TemplateError(f"The chat template has {len(source)} characters; at most {MAX_SOURCE} are allowed.")
         self._variables = dict(variables)
         try:
-            self._template = _environment(now).from_string(source)
+            self._template = _environment().from_string(source)
         except _TEMPLATE_FAULTS as error:
             raise TemplateError(f"The chat template cannot be compiled: {error}.") from error
 
-    def render(self, **variables: Any) -> str:
-        """Return the output. Raises TemplateRefusal when the template refuses, TemplateError when it fails or is too much."""
+    def render(self, moment: datetime, **variables: Any) -> str:
+        """Return the output; `moment` is what the template takes for now. Raises TemplateError."""
         token = _budget.set(_Budget())
         try:
-            return self._collect(self._variables | variables)
-        except TemplateRefusal:
-            raise
+            return self._collect(self._variables | {"strftime_now": moment.strftime} | variables)
+        except _Refusal as error:
+            raise TemplateError(f"The chat template does not take this conversation: {error}.") from error
         except _TEMPLATE_FAULTS as error:
             raise TemplateError(f"The chat template failed: {error}.") from error
         finally:
@@ -214,7 +213,7 @@ class SandboxedTemplate:
         return "".join(pieces)
 
 
-def _environment(now: Callable[[], datetime]) -> _Environment:
+def _environment() -> _Environment:
     environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     allowed: dict[str, Any] = {name: environment.filters[name] for name in _FILTERS}
     environment.filters = allowed | {"tojson": _to_json, "replace": _replace, "join": _join_filter}
@@ -223,7 +222,6 @@ def _environment(now: Callable[[], datetime]) -> _Environment:
         "dict": _new_dict,
         "namespace": _Namespace,
         "raise_exception": _refuse,
-        "strftime_now": partial(_strftime, now),
     }
     environment.globals = globals_
     return environment
@@ -233,14 +231,10 @@ def _new_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
     return dict(*args, **kwargs)  # the type itself would offer its own attributes
 
 
-def _strftime(now: Callable[[], datetime], form: str) -> str:
-    return now().strftime(form)
-
-
 def _to_json(value: Any, *, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False) -> str:
     # Jinja's own filter escapes for HTML
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _refuse(message: str) -> None:
-    raise TemplateRefusal(message)
+    raise _Refusal(message)
