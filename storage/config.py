@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 class StorageConfig:
     """How the database is opened."""
 
-    url: str = field(repr=False)  # may hold a password; sqlite:///path or postgresql://user:password@host/name; the async driver is chosen here, not by the user
+    url: str = field(
+        repr=False
+    )  # may hold a password; sqlite:///path or postgresql://user:password@host/name; the async driver is chosen here, not by the user
     lease_s: float = 30.0  # a worker that is silent this long has lost its conversation
     max_attempts: int = 3  # an inbox item handed out this often without an answer is quarantined
     document_days: int = 30  # how long the prompt of a turn is kept for `kefu replay`

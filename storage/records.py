@@ -184,6 +184,14 @@ class OutboxRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Takeover:
+    """What a person got: the conversation, and what has to end before the silence of the bot is confirmed."""
+
+    conversation: ConversationRecord
+    in_flight: OutboxRecord | None  # the one message that is crossing the platform border; None = nothing to wait for
+
+
+@dataclass(frozen=True, slots=True)
 class FeedbackRecord:
     id: str
     turn_id: str

@@ -1,0 +1,68 @@
+"""What the repositories of one unit of work share: the connection, the time, the settings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import CursorResult, Executable, Row, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.clock import Clock
+from storage.config import StorageConfig
+from storage.errors import NotFound
+
+
+class Context:
+    """One transaction. Reads the clock once, so that everything in it happens at one time."""
+
+    def __init__(self, connection: AsyncConnection, config: StorageConfig, clock: Clock) -> None:
+        self.connection = connection
+        self.config = config
+        self._clock = clock
+        self._now: int | None = None
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether rows are locked one by one; SQLite has one writer at a time."""
+        return self.connection.dialect.name == "postgresql"
+
+    async def now(self) -> int:
+        """Return the time of this unit in milliseconds."""
+        if self._now is None:
+            self._now = await self._clock.now_ms(self.connection)
+        return self._now
+
+
+class Repository:
+    """Base of the repositories: short names for running statements."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def _now(self) -> int:
+        return await self._context.now()
+
+    async def _run(self, statement: Executable, parameters: Sequence[dict[str, Any]] | dict[str, Any] | None = None) -> CursorResult[Any]:
+        return await self._context.connection.execute(statement, parameters)
+
+    async def _first(self, statement: Executable) -> Row[Any] | None:
+        return (await self._run(statement)).first()
+
+    async def _one(self, statement: Executable, missing: str) -> Row[Any]:
+        row = await self._first(statement)
+        if row is None:
+            raise NotFound(missing)
+        return row
+
+    async def _all(self, statement: Executable) -> Sequence[Row[Any]]:
+        return (await self._run(statement)).all()
+
+    async def _scalar(self, statement: Executable) -> Any:
+        return (await self._run(statement)).scalar()
+
+    async def _changed(self, statement: Executable) -> int:
+        return (await self._run(statement)).rowcount
+
+    def _insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Return an INSERT that understands ON CONFLICT, which SQLAlchemy spells for each dialect apart."""
+        return postgresql.insert(table) if self._context.is_postgres else sqlite.insert(table)

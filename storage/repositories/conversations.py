@@ -1,0 +1,126 @@
+"""Conversations: who owns them, what sticks to them. A person takes over here, and gives back here."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, case, select, update
+
+from storage.errors import NotFound
+from storage.ids import new_id
+from storage.models import UNDELIVERED, conversations, outbox
+from storage.records import ConversationRecord, OutboxState, Owner, Takeover
+from storage.repositories.audit import AuditRepository
+from storage.repositories.base import Repository
+from storage.repositories.outbox import NEVER, OutboxRepository
+
+
+def conversation_record(row: Row[Any]) -> ConversationRecord:
+    """Return the frozen record of a row of `conversations`."""
+    return ConversationRecord(
+        id=row.id,
+        channel=row.channel,
+        account=row.account,
+        chat=row.chat,
+        is_private=row.is_private,
+        owner=Owner(row.owner),
+        owner_epoch=row.owner_epoch,
+        claim_epoch=row.claim_epoch,
+        waiting_since=row.waiting_since,
+        skill=row.skill,
+        window_start=row.window_start,
+        summary=row.summary,
+        turns=row.turns,
+        created_at=row.created_at,
+    )
+
+
+class ConversationRepository(Repository):
+    """Rows of `conversations`."""
+
+    async def ensure(self, channel: str, account: str, chat: str, is_private: bool) -> ConversationRecord:  # noqa: FBT001 - a fact of the chat
+        """Return the conversation of this chat; make it when it is new. A chat that was ever a group stays one."""
+        statement = self._insert(conversations).values(
+            id=new_id(), channel=channel, account=account, chat=chat, is_private=is_private, created_at=await self._now()
+        )
+        statement = statement.on_conflict_do_update(
+            index_elements=["channel", "account", "chat"],
+            set_={"is_private": and_(conversations.c.is_private, statement.excluded.is_private)},
+        ).returning(conversations)
+        return conversation_record((await self._run(statement)).one())
+
+    async def get(self, conversation_id: str) -> ConversationRecord:
+        """Return the conversation. Raises NotFound."""
+        return conversation_record(
+            await self._one(select(conversations).where(conversations.c.id == conversation_id), "no such conversation")
+        )
+
+    async def find(self, channel: str, account: str, chat: str) -> ConversationRecord | None:
+        """Return the conversation of this chat, or None."""
+        found = await self._first(select(conversations).where(*_key(channel, account, chat)))
+        return None if found is None else conversation_record(found)
+
+    async def list(self, *, waiting: bool = False, limit: int = 50, before: str | None = None) -> tuple[ConversationRecord, ...]:
+        """Return the newest conversations older than the id `before`; with `waiting`, those that wait for a person, longest first."""
+        statement = select(conversations).limit(limit)
+        if waiting:
+            statement = statement.where(conversations.c.waiting_since.is_not(None)).order_by(
+                conversations.c.waiting_since, conversations.c.id
+            )
+        else:
+            statement = statement.order_by(conversations.c.id.desc())
+        if before is not None:
+            statement = statement.where(conversations.c.id < before)
+        return tuple(conversation_record(row) for row in await self._all(statement))
+
+    async def set_skill(self, conversation_id: str, skill: str) -> None:
+        """Set the sticky skill; "" is the default one. Raises NotFound."""
+        await self._change(conversation_id, skill=skill)
+
+    async def start_new(self, conversation_id: str) -> None:
+        """Leave everything said so far out of later prompts. Raises NotFound."""
+        await self._change(conversation_id, window_start=conversations.c.turns + 1, summary="")
+
+    async def set_waiting(self, conversation_id: str, *, waiting: bool = True) -> None:
+        """Note that the user asks for a person, or no longer does. Raises NotFound."""
+        since = case((conversations.c.waiting_since.is_(None), await self._now()), else_=conversations.c.waiting_since)
+        await self._change(conversation_id, waiting_since=since if waiting else None)
+
+    async def take(self, conversation_id: str, actor: str) -> Takeover:
+        """Give the conversation to a person: from the commit of this unit on, the bot begins no new message in it.
+
+        What the bot reserved or had ready is cancelled, what is unknown is not tried again. `Takeover.in_flight` is the one
+        message that is crossing the border right now: the takeover is complete when that row has left `started`, or when the
+        caller marked it unknown after the time-out of a request. What a person wrote is still delivered. Raises NotFound.
+        """
+        taken = await self._hand_over(conversation_id, Owner.HUMAN)
+        of_bot = and_(outbox.c.conversation_id == conversation_id, outbox.c.turn_id.is_not(None))
+        queued = outbox.c.state.in_([OutboxState.RESERVED, OutboxState.READY])
+        await self._run(update(outbox).where(of_bot, queued).values(state=OutboxState.CANCELLED, error=f"taken over by {actor}"))
+        await self._run(update(outbox).where(of_bot, outbox.c.state == OutboxState.UNKNOWN).values(next_attempt_at=NEVER))
+        await AuditRepository(self._context).append(actor, "conversation.take", conversation_id, "")
+        return Takeover(taken, await OutboxRepository(self._context).in_flight(conversation_id))
+
+    async def release(self, conversation_id: str, actor: str) -> ConversationRecord:
+        """Give the conversation back to the bot. What the person wrote is still delivered. Raises NotFound."""
+        given = await self._hand_over(conversation_id, Owner.BOT)
+        await AuditRepository(self._context).append(actor, "conversation.release", conversation_id, "")
+        return given
+
+    async def _hand_over(self, conversation_id: str, owner: Owner) -> ConversationRecord:
+        statement = (
+            update(conversations)
+            .where(conversations.c.id == conversation_id)
+            .values(owner=owner, owner_epoch=conversations.c.owner_epoch + 1, waiting_since=None)
+            .returning(conversations)
+        )
+        changed = conversation_record(await self._one(statement, "no such conversation"))
+        by_person = and_(outbox.c.conversation_id == conversation_id, outbox.c.turn_id.is_(None), UNDELIVERED)
+        await self._run(update(outbox).where(by_person).values(owner_epoch=changed.owner_epoch))
+        return changed
+
+    async def _change(self, conversation_id: str, **values: Any) -> None:
+        if not await self._changed(update(conversations).where(conversations.c.id == conversation_id).values(**values)):
+            raise NotFound("no such conversation")
+
+
+def _key(channel: str, account: str, chat: str) -> tuple[ColumnElement[bool], ...]:
+    return (conversations.c.channel == channel, conversations.c.account == account, conversations.c.chat == chat)

@@ -1,0 +1,281 @@
+"""The inbox: raw events are durable before they are acknowledged, and each gets its turn, in order.
+
+    new ──claim──► claimed ──commit of a turn──► done
+     ▲               │  └──handed out too often──► quarantined
+     └──release / lease over──┘
+
+One worker at a time has a conversation. Its claim carries an epoch; whoever claims next raises it, and from then on the
+older worker can write nothing (`fence`). Other conversations are not touched by any of this.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby, takewhile
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, delete, exists, func, or_, select, update
+
+from storage.errors import ClaimLost, NotFound
+from storage.ids import new_id
+from storage.models import WAITING, channel_offsets, conversations, inbox
+from storage.records import Claim, InboxKind, InboxRecord, InboxState, NewInboxItem
+from storage.repositories.conversations import conversation_record
+from storage.repositories.fence import FencedRepository, still_held
+
+_IMPATIENCE = 5  # a burst that never ends is answered after this many quiet windows
+_SKIPPED_AT_MOST = 64  # quarantined conversations that one claim passes by, so that a unit stays short
+_DAY_MS = 86_400_000
+
+
+def inbox_record(row: Row[Any]) -> InboxRecord:
+    """Return the frozen record of a row of `inbox`."""
+    return InboxRecord(
+        id=str(row.seq),
+        channel=row.channel,
+        account=row.account,
+        event_id=row.event_id,
+        conversation_id=row.conversation_id,
+        raw=row.raw,
+        kind=InboxKind(row.kind),
+        state=InboxState(row.state),
+        attempts=row.attempts,
+        received_at=row.received_at,
+        turn_id=row.turn_id,
+        error=row.error,
+    )
+
+
+class InboxRepository(FencedRepository):
+    """Rows of `inbox`, and what `conversations` knows about them."""
+
+    async def accept(self, channel: str, account: str, items: Sequence[NewInboxItem], offset: int | None = None) -> int:
+        """Store events as they came in, with the polling offset that confirms them. Return how many were new.
+
+        Acknowledge to the platform only after the unit's commit. An event id that is already there changes nothing.
+        """
+        new = 0
+        # In the order of chats, so that two accepting processes never wait for one another in a circle.
+        for chat, group in groupby(sorted(items, key=lambda item: item.chat), key=lambda item: item.chat):
+            new += await self._accept_chat(channel, account, chat, tuple(group))
+        if offset is not None:
+            await self._store_offset(channel, account, offset)
+        return new
+
+    async def offset(self, channel: str, account: str) -> int | None:
+        """Return the stored polling offset, or None before the first one."""
+        return await self._scalar(
+            select(channel_offsets.c.event_offset).where(channel_offsets.c.channel == channel, channel_offsets.c.account == account)
+        )
+
+    async def claim(self, worker: str, *, channel: str | None = None, quiet_ms: int = 0, limit: int = 20) -> Claim | None:
+        """Give `worker` the conversation that waits longest and that nobody works on; None when there is none.
+
+        A conversation is ready when its newest item is `quiet_ms` old, or its oldest five times that. Its oldest items, at most
+        `limit`, are handed out. One that was handed out `max_attempts` times without an answer is quarantined instead, and on its
+        last attempt it is handed out alone, so that a poisonous item takes no neighbour with it.
+        """
+        for _ in range(_SKIPPED_AT_MOST):
+            found = await self._first(self._ready(await self._now(), channel, quiet_ms))
+            if found is None:
+                return None
+            handed_out = await self._hand_out(found.id, limit)
+            if handed_out:
+                return await self._lease(found.id, worker, handed_out)
+        return None
+
+    async def renew(self, claim: Claim) -> bool:
+        """Extend the lease. Return whether a STOP that came after the claimed items waits.
+
+        Raises ClaimLost when another worker has the conversation, or when it changed hands between bot and person since the claim.
+        """
+        newest = max(int(item.id) for item in claim.items)
+        stop = exists().where(
+            inbox.c.conversation_id == claim.conversation.id, WAITING, inbox.c.kind == InboxKind.STOP, inbox.c.seq > newest
+        )
+        renewed = await self._first(
+            update(conversations)
+            .where(still_held(claim), conversations.c.owner_epoch == claim.conversation.owner_epoch)
+            .values(lease_until=await self._lease_end())
+            .returning(stop)
+        )
+        if renewed is None:
+            raise ClaimLost("another worker or a person has this conversation")
+        return bool(renewed[0])
+
+    async def release(self, claim: Claim, *, refund: bool = False) -> bool:
+        """Give the conversation back; claimed items without an answer become new again. Return False, and do nothing, if it was lost.
+
+        With `refund` the attempt does not count: nothing was tried, the worker only shuts down.
+        """
+        if await self._first(select(conversations.c.id).where(still_held(claim)).with_for_update()) is None:
+            return False
+        await self._run(
+            update(inbox)
+            .where(inbox.c.conversation_id == claim.conversation.id, WAITING, inbox.c.state == InboxState.CLAIMED)
+            .values(state=InboxState.NEW, attempts=inbox.c.attempts - 1 if refund else inbox.c.attempts)
+        )
+        await self._run(update(conversations).where(still_held(claim)).values(lease_until=None, claimed_by=""))
+        return True
+
+    async def free_all_leases(self) -> None:
+        """Let every conversation be claimed at once. Only for a process that knows it is alone, such as the owner of a SQLite file."""
+        leased = update(conversations).where(conversations.c.lease_until.is_not(None))
+        await self._run(leased.values(lease_until=None, claimed_by=""))
+
+    async def quarantine(self, inbox_id: str, error: str) -> None:
+        """Set a waiting item aside for people to look at; the conversation goes on without it. Raises NotFound if it does not wait."""
+        row = await self._one(select(inbox.c.conversation_id).where(inbox.c.seq == int(inbox_id)), "no such inbox item")
+        await self._run(select(conversations.c.id).where(conversations.c.id == row.conversation_id).with_for_update())
+        if not await self._set_aside([int(inbox_id)], error):
+            raise NotFound("this inbox item does not wait for an answer")
+        await self._recount(row.conversation_id)
+
+    async def pending(self, channel: str | None = None) -> int:
+        """Return how many items wait for an answer."""
+        statement = select(func.count()).select_from(inbox).where(WAITING)
+        return await self._scalar(statement if channel is None else statement.where(inbox.c.channel == channel))
+
+    async def oldest_pending_age_ms(self) -> int:
+        """Return for how long the oldest waiting item has waited; 0 when nothing waits."""
+        oldest = await self._scalar(select(func.min(conversations.c.pending_since)).where(conversations.c.pending_since.is_not(None)))
+        return 0 if oldest is None else max(0, await self._now() - oldest)
+
+    async def get(self, inbox_id: str) -> InboxRecord:
+        """Return the item. Raises NotFound."""
+        return inbox_record(await self._one(select(inbox).where(inbox.c.seq == int(inbox_id)), "no such inbox item"))
+
+    async def list(self, state: InboxState | None = None, limit: int = 50) -> tuple[InboxRecord, ...]:
+        """Return the newest items in this state, newest first. For operators."""
+        statement = select(inbox).order_by(inbox.c.seq.desc()).limit(limit)
+        if state is not None:
+            statement = statement.where(_in_state(state))
+        return tuple(inbox_record(row) for row in await self._all(statement))
+
+    async def expire(self, days: int = 8) -> int:
+        """Delete answered items older than `days`, whose event ids no platform repeats any more. Return how many."""
+        return await self._changed(
+            delete(inbox).where(inbox.c.state == InboxState.DONE, inbox.c.received_at < await self._now() - days * _DAY_MS)
+        )
+
+    async def _accept_chat(self, channel: str, account: str, chat: str, items: tuple[NewInboxItem, ...]) -> int:
+        conversation_id = await self._open(channel, account, chat, is_private=all(item.is_private for item in items))
+        rows = [await self._new_row(channel, account, conversation_id, item) for item in items]
+        stored = (await self._run(self._insert(inbox).on_conflict_do_nothing(), rows)).rowcount
+        if stored != len(items):
+            await self._recount(conversation_id)
+        return stored
+
+    async def _open(self, channel: str, account: str, chat: str, *, is_private: bool) -> str:
+        """Make or lock the conversation, note that something waits in it, and return its id."""
+        now = await self._now()
+        statement = self._insert(conversations).values(
+            id=new_id(),
+            channel=channel,
+            account=account,
+            chat=chat,
+            is_private=is_private,
+            pending_since=now,
+            pending_last=now,
+            created_at=now,
+        )
+        new = statement.excluded
+        changes = {
+            "is_private": conversations.c.is_private & new.is_private,
+            "pending_since": func.coalesce(conversations.c.pending_since, new.pending_since),
+            "pending_last": new.pending_last,
+        }
+        statement = statement.on_conflict_do_update(index_elements=["channel", "account", "chat"], set_=changes)
+        return await self._scalar(statement.returning(conversations.c.id))
+
+    async def _new_row(self, channel: str, account: str, conversation_id: str, item: NewInboxItem) -> dict[str, Any]:
+        return {
+            "channel": channel,
+            "account": account,
+            "event_id": item.event_id,
+            "conversation_id": conversation_id,
+            "raw": item.raw,
+            "kind": item.kind,
+            "state": InboxState.NEW,
+            "received_at": await self._now(),
+        }
+
+    async def _store_offset(self, channel: str, account: str, offset: int) -> None:
+        statement = self._insert(channel_offsets).values(channel=channel, account=account, event_offset=offset)
+        await self._run(statement.on_conflict_do_update(index_elements=["channel", "account"], set_={"event_offset": offset}))
+
+    def _ready(self, now: int, channel: str | None, quiet_ms: int) -> Select[Any]:
+        c = conversations.c
+        # The first condition follows from the third; as a range of the index it leaves out everything too young at once.
+        statement = select(c.id).where(
+            c.pending_since <= now - quiet_ms,
+            or_(c.lease_until.is_(None), c.lease_until <= now),
+            or_(c.pending_last <= now - quiet_ms, c.pending_since <= now - _IMPATIENCE * quiet_ms),
+        )
+        if channel is not None:
+            statement = statement.where(c.channel == channel)
+        return statement.order_by(c.pending_since).limit(1).with_for_update(skip_locked=True)
+
+    async def _hand_out(self, conversation_id: str, limit: int) -> tuple[InboxRecord, ...]:
+        """Mark the oldest waiting items as claimed and return them; quarantine what was handed out too often."""
+        waiting = select(inbox).where(inbox.c.conversation_id == conversation_id, WAITING).order_by(inbox.c.seq).limit(limit)
+        items = [inbox_record(row) for row in await self._all(waiting)]
+        most = self._context.config.max_attempts
+        spent = [int(item.id) for item in items if item.attempts >= most]
+        if spent:
+            await self._set_aside(spent, f"handed out {most} times without an answer")
+        chosen = _together([item for item in items if item.attempts < most], most)
+        if chosen:
+            numbers = [int(item.id) for item in chosen]
+            changes = {"state": InboxState.CLAIMED, "attempts": inbox.c.attempts + 1}
+            rows = await self._all(update(inbox).where(inbox.c.seq.in_(numbers)).values(**changes).returning(inbox))
+            chosen = sorted((inbox_record(row) for row in rows), key=lambda item: int(item.id))
+        if spent or not chosen:
+            await self._recount(conversation_id)
+        return tuple(chosen)
+
+    async def _lease(self, conversation_id: str, worker: str, items: tuple[InboxRecord, ...]) -> Claim:
+        statement = (
+            update(conversations)
+            .where(conversations.c.id == conversation_id)
+            .values(claim_epoch=conversations.c.claim_epoch + 1, claimed_by=worker, lease_until=await self._lease_end())
+            .returning(conversations)
+        )
+        conversation = conversation_record((await self._run(statement)).one())
+        return Claim(conversation, conversation.claim_epoch, worker, items)
+
+    async def _lease_end(self) -> int:
+        return await self._now() + round(self._context.config.lease_s * 1000)
+
+    async def _set_aside(self, numbers: Sequence[int], error: str) -> int:
+        values = {"state": InboxState.QUARANTINED, "error": error}
+        return await self._changed(update(inbox).where(inbox.c.seq.in_(numbers), WAITING).values(**values))
+
+    async def _recount(self, conversation_id: str) -> None:
+        await self._run(recount(conversation_id))
+
+
+def recount(conversation_id: str) -> Any:
+    """Return the UPDATE that makes pending_since and pending_last fit the items that wait. Lock the conversation before."""
+    waiting = [inbox.c.conversation_id == conversation_id, WAITING]
+    return (
+        update(conversations)
+        .where(conversations.c.id == conversation_id)
+        .values(
+            pending_since=select(func.min(inbox.c.received_at)).where(*waiting).scalar_subquery(),
+            pending_last=select(func.max(inbox.c.received_at)).where(*waiting).scalar_subquery(),
+        )
+    )
+
+
+def _together(items: list[InboxRecord], max_attempts: int) -> list[InboxRecord]:
+    """Return the items at the head that may share a turn."""
+
+    def has_more_attempts(item: InboxRecord) -> bool:
+        return item.attempts == 0 or item.attempts + 1 < max_attempts
+
+    return list(takewhile(has_more_attempts, items)) or items[:1]
+
+
+def _in_state(state: InboxState) -> ColumnElement[bool]:
+    # Written out, so that the partial indexes of the rare states are used.
+    exactly = inbox.c.state == bindparam("state", state, literal_execute=True)
+    return and_(exactly, WAITING) if state in {InboxState.NEW, InboxState.CLAIMED} else exactly

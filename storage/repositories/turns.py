@@ -1,0 +1,153 @@
+"""Turns: what was said, side by side for each conversation. `commit` is the one place where an answer comes to be."""
+
+from typing import Any
+
+from sqlalchemy import Row, Update, delete, insert, select, update
+
+from storage.errors import ClaimLost, StorageError
+from storage.ids import new_id
+from storage.models import RESERVED, WAITING, conversations, inbox, outbox, turn_documents, turns
+from storage.records import Claim, InboxState, NewTurn, OutboxRecord, OutboxState, Owner, TurnRecord, TurnStatus
+from storage.repositories.fence import FencedRepository
+from storage.repositories.inbox import recount
+from storage.repositories.outbox import OutboxRepository, outbox_record
+
+_DAY_MS = 86_400_000
+_EXPIRED_AT_ONCE = 1000
+
+
+def turn_record(row: Row[Any]) -> TurnRecord:
+    """Return the frozen record of a row of `turns`."""
+    return TurnRecord(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        seq=row.seq,
+        user_id=row.user_id,
+        skill=row.skill,
+        status=TurnStatus(row.status),
+        user_text=row.user_text,
+        reply_text=row.reply_text,
+        engine=row.engine,
+        adapter=row.adapter,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        created_at=row.created_at,
+    )
+
+
+class TurnRepository(FencedRepository):
+    """Rows of `turns` and `turn_documents`."""
+
+    async def commit(
+        self, claim: Claim, turn: NewTurn, *, reply: str | None, reply_to: str = "", owner_epoch: int
+    ) -> tuple[TurnRecord, OutboxRecord | None]:
+        """Make the turn, its reply and its answered items durable together, and return turn and outbox row.
+
+        Committing a turn id again returns what is stored. `reply` is None when nothing is to be said; that is the only possibility
+        while a person has the conversation. The reply takes over the row that was reserved, with its placeholder.
+        Raises ClaimLost when another worker claimed the conversation, when it changed hands since `owner_epoch`, or when one of the
+        items does not wait any more; StorageError when an older item would be passed over. In all cases nothing was written.
+        """
+        stored = await self._first(select(turns).where(turns.c.id == turn.id))
+        if stored is not None:
+            return turn_record(stored), await OutboxRepository(self._context).of_turn(turn.id)
+        held = await self._hold_as_owner(claim, owner_epoch)
+        if held.owner != Owner.BOT and reply is not None:
+            raise ClaimLost("a person has this conversation")
+        committed = await self._insert_turn(held, turn)
+        await self._answer_items(held.id, turn)
+        await self._run(_changes(held, turn))
+        await self._run(recount(held.id))
+        return committed, await self._put_reply(held, turn, reply, reply_to)
+
+    async def window(self, conversation_id: str, *, after_seq: int = 0, limit: int = 100) -> tuple[TurnRecord, ...]:
+        """Return the newest `limit` turns with seq > `after_seq` that may stand in prompts, oldest first."""
+        statement = select(turns).where(turns.c.conversation_id == conversation_id, turns.c.seq > after_seq, turns.c.in_history)
+        rows = await self._all(statement.order_by(turns.c.seq.desc()).limit(limit))
+        return tuple(turn_record(row) for row in reversed(rows))
+
+    async def list(self, conversation_id: str, *, limit: int = 50, before: int | None = None) -> tuple[TurnRecord, ...]:
+        """Return the newest turns of all kinds, newest first; with `before`, those with a smaller seq."""
+        statement = select(turns).where(turns.c.conversation_id == conversation_id).order_by(turns.c.seq.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(turns.c.seq < before)
+        return tuple(turn_record(row) for row in await self._all(statement))
+
+    async def get(self, turn_id: str) -> TurnRecord:
+        """Return the turn. For operators and replay, who know the id. Raises NotFound."""
+        return turn_record(await self._one(select(turns).where(turns.c.id == turn_id), "no such turn"))
+
+    async def document(self, turn_id: str) -> bytes | None:
+        """Return the document of the turn; None when it has none any more."""
+        return await self._scalar(select(turn_documents.c.document).where(turn_documents.c.turn_id == turn_id))
+
+    async def expire_documents(self) -> int:
+        """Delete documents past their time, some at once. Return how many; call again until it is 0."""
+        expired = select(turn_documents.c.turn_id).where(turn_documents.c.expires_at <= await self._now()).limit(_EXPIRED_AT_ONCE)
+        return await self._changed(delete(turn_documents).where(turn_documents.c.turn_id.in_(expired)))
+
+    async def _insert_turn(self, held: Row[Any], turn: NewTurn) -> TurnRecord:
+        now = await self._now()
+        statement = insert(turns).values(
+            conversation_id=held.id,
+            seq=held.turns + 1,
+            id=turn.id,
+            user_id=turn.user_id,
+            skill=turn.skill,
+            status=turn.status,
+            user_text=turn.user_text,
+            reply_text=turn.reply_text,
+            engine=turn.engine,
+            adapter=turn.adapter,
+            prompt_tokens=turn.prompt_tokens,
+            completion_tokens=turn.completion_tokens,
+            in_history=turn.in_history,
+            created_at=now,
+        )
+        row = (await self._run(statement.returning(turns))).one()
+        if turn.document:
+            expires_at = now + self._context.config.document_days * _DAY_MS
+            await self._run(insert(turn_documents).values(turn_id=turn.id, document=turn.document, expires_at=expires_at))
+        return turn_record(row)
+
+    async def _answer_items(self, conversation_id: str, turn: NewTurn) -> None:
+        """Mark the items as done; they must be the oldest that wait."""
+        if not turn.inbox_ids:
+            return
+        named = {int(inbox_id) for inbox_id in turn.inbox_ids}
+        up_to_newest = update(inbox).where(inbox.c.conversation_id == conversation_id, WAITING, inbox.c.seq <= max(named))
+        done = up_to_newest.values(state=InboxState.DONE, turn_id=turn.id).returning(inbox.c.seq)
+        answered = {row.seq for row in await self._all(done)}
+        if named - answered:
+            raise ClaimLost("an item of this turn does not wait for an answer any more")
+        if answered - named:
+            raise StorageError("an older item of this conversation waits for its answer first")
+
+    async def _put_reply(self, held: Row[Any], turn: NewTurn, reply: str | None, reply_to: str) -> OutboxRecord | None:
+        reserved = update(outbox).where(outbox.c.conversation_id == held.id, RESERVED)
+        if reply is None:
+            await self._run(reserved.values(state=OutboxState.CANCELLED, error="nothing is to be said"))
+            return None
+        values = {
+            "turn_id": turn.id,
+            "state": OutboxState.READY,
+            "text": reply,
+            "owner_epoch": held.owner_epoch,
+            "next_attempt_at": await self._now(),
+        }
+        if reply_to:
+            values["reply_to"] = reply_to
+        row = await self._first(reserved.values(**values).returning(outbox))
+        if row is None:
+            new_row = insert(outbox).values(id=new_id(), conversation_id=held.id, created_at=await self._now(), **values)
+            row = (await self._run(new_row.returning(outbox))).one()
+        return outbox_record(row)
+
+
+def _changes(held: Row[Any], turn: NewTurn) -> Update:
+    """Return what the turn changes in its conversation."""
+    given = {"window_start": turn.window_start, "summary": turn.summary, "skill": turn.sticky_skill}
+    values = {"turns": held.turns + 1, **{name: value for name, value in given.items() if value is not None}}
+    if held.is_private:
+        values["user_id"] = turn.user_id
+    return update(conversations).where(conversations.c.id == held.id).values(**values)

@@ -1,0 +1,107 @@
+"""Users: who writes on which channel, what they told about themselves, and how all of it leaves again."""
+
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from storage.errors import NotFound
+from storage.ids import new_id
+from storage.models import identities, profile_notes, profiles, users
+from storage.records import ProfileRecord, UserRecord
+from storage.repositories.base import Repository
+from storage.repositories.user_data import UserData
+
+
+def user_record(row: Row[Any]) -> UserRecord:
+    """Return the frozen record of a row of `users`."""
+    return UserRecord(row.id, row.created_at)
+
+
+class UserRepository(Repository):
+    """Rows of `users`, `identities`, `profiles` and `profile_notes`."""
+
+    async def ensure(self, channel: str, account: str, external_id: str, display_name: str = "", language: str | None = None) -> UserRecord:
+        """Return the user of this identity; make it when it is new. Name and language follow the platform."""
+        found = await self.find(channel, account, external_id)
+        if found is not None:
+            await self._follow(channel, account, external_id, display_name, language)
+            return found
+        user = UserRecord(new_id(), await self._now())
+        await self._run(insert(users).values(id=user.id, created_at=user.created_at))
+        statement = self._insert(identities).values(
+            channel=channel,
+            account=account,
+            external_id=external_id,
+            user_id=user.id,
+            display_name=display_name,
+            language=language,
+            created_at=user.created_at,
+        )
+        if (await self._run(statement.on_conflict_do_nothing())).rowcount:
+            return user
+        # Another process was faster.
+        await self._run(delete(users).where(users.c.id == user.id))
+        return await self.ensure(channel, account, external_id, display_name, language)
+
+    async def find(self, channel: str, account: str, external_id: str) -> UserRecord | None:
+        """Return the user of this identity, or None."""
+        found = await self._first(select(users).join(identities).where(*_identity(channel, account, external_id)))
+        return None if found is None else user_record(found)
+
+    async def profile(self, user_id: str) -> ProfileRecord:
+        """Return what the user told about themselves; an empty profile when that is nothing."""
+        row = await self._first(select(profiles).where(profiles.c.user_id == user_id))
+        rows = await self._all(select(profile_notes.c.text).where(profile_notes.c.user_id == user_id).order_by(profile_notes.c.seq))
+        notes = tuple(note.text for note in rows)
+        return ProfileRecord(user_id, notes=notes) if row is None else ProfileRecord(user_id, row.name, row.language, row.tone, notes)
+
+    async def set_profile(self, user_id: str, *, name: str | None = None, language: str | None = None, tone: str | None = None) -> None:
+        """Set the given fields; None leaves one as it is, "" clears it. Raises NotFound."""
+        given = {"name": name, "language": language, "tone": tone}
+        values = {field: value for field, value in given.items() if value is not None}
+        await self._check(user_id)
+        changes = {**values, "updated_at": await self._now()}
+        statement = self._insert(profiles).values(user_id=user_id, **changes)
+        await self._run(statement.on_conflict_do_update(index_elements=["user_id"], set_=changes))
+
+    async def add_note(self, user_id: str, text: str) -> int:
+        """Remember a sentence; return how many the user has now. Raises NotFound."""
+        await self._check(user_id)
+        await self._run(insert(profile_notes).values(user_id=user_id, text=text, created_at=await self._now()))
+        return len((await self.profile(user_id)).notes)
+
+    async def forget_profile(self, user_id: str) -> int:
+        """Delete fields and notes of the profile; return how many there were."""
+        before = await self.profile(user_id)
+        await self._run(delete(profiles).where(profiles.c.user_id == user_id))
+        await self._run(delete(profile_notes).where(profile_notes.c.user_id == user_id))
+        return len(before.notes) + sum(1 for value in (before.name, before.language, before.tone) if value)
+
+    async def export(self, user_id: str) -> dict[str, Any]:
+        """Return everything about the user, ready for JSON: private chats whole, of groups only the user's own turns. Raises NotFound."""
+        await self._check(user_id)
+        return await UserData(self._context).export(user_id)
+
+    async def erase(self, user_id: str) -> dict[str, int]:
+        """Delete everything about the user; return how many rows of each table went. Raises NotFound.
+
+        The bytes leave the files only with `Database.scrub`, after this unit is committed.
+        """
+        await self._check(user_id)
+        return await UserData(self._context).erase(user_id)
+
+    async def _check(self, user_id: str) -> None:
+        if await self._first(select(users.c.id).where(users.c.id == user_id)) is None:
+            raise NotFound("no such user")
+
+    async def _follow(self, channel: str, account: str, external_id: str, display_name: str, language: str | None) -> None:
+        row = (await self._run(select(identities).where(*_identity(channel, account, external_id)))).one()
+        new_name, new_language = display_name or row.display_name, language or row.language
+        if (new_name, new_language) != (row.display_name, row.language):
+            changes = update(identities).where(*_identity(channel, account, external_id))
+            await self._run(changes.values(display_name=new_name, language=new_language))
+
+
+def _identity(channel: str, account: str, external_id: str) -> tuple[Any, ...]:
+    c = identities.c
+    return (c.channel == channel, c.account == account, c.external_id == external_id)
