@@ -1,0 +1,1 @@
+"""Stand-ins and real servers that tests start."""
