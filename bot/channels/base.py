@@ -6,7 +6,7 @@ delivered: the stored final text always goes out last, whatever the previews sho
     receive      raw event ─► Inlet.accept returns: it is durable ─► only now acknowledge it to the platform
     parse        stored bytes ─► IncomingMessage; pure, and may run again in a later process
     open_reply   previews while the answer is made; any of them may fail or be missed
-    deliver      the stored text; every message id goes to the Receipts before the next step
+    deliver      the stored text; every message id is recorded before the next step
 
 `DeliveryError` says how far a delivery came, because that alone decides what may be done next:
 
@@ -58,6 +58,7 @@ class ChannelCapabilities:
     streaming: bool = True  # previews are worth making
     joins_bursts: bool = True  # people send one thought in several messages: wait for a quiet moment, answer them as one
     resend_is_safe: bool = False  # `deliver` may be repeated with the recorded row after DeliveryUnknown or a crash: nothing shows twice
+    timeout_s: float = 30.0  # a delivery that makes no progress this long counts as unknown
     settle_s: float = 0.0  # how long a request without an answer may still take effect; a repeated delivery waits this long
 
 
@@ -82,19 +83,26 @@ class Inlet(Protocol):
         ...
 
 
-class Receipts(Protocol):
-    """Where a channel writes down what it sent, so that a second run continues instead of repeating. All durable on return."""
+class PlaceholderSlot(Protocol):
+    """The one message in which previews of a reply may stand before its text is known, written down so that a second run reuses it."""
 
     async def reserve(self) -> str:
-        """Announce a placeholder before it is sent; return the one that a former run has sent, "" = none. Raises ClaimLost."""
+        """Make room for a placeholder before it is sent; return the one that a former run has sent, "" = none. Raises StorageError."""
         ...
 
-    async def placeholder(self, ref: str) -> None:
-        """The placeholder is on the screen as platform message `ref`. Raises ClaimLost when a person took over."""
+    async def fill(self, ref: str) -> None:
+        """It is on the screen as platform message `ref`; comes back as `OutboxRecord.placeholder_ref`. Raises StorageError."""
         ...
 
-    async def chunk(self, index: int, ref: str) -> None:
-        """Part `index` (0, 1, …) of the answer is, or is about to be, in platform message `ref`. Raises ClaimLost."""
+
+class RecordChunk(Protocol):
+    """Where a channel writes down what it sent, so that a second run continues instead of repeating."""
+
+    async def __call__(self, index: int, ref: str) -> None:
+        """Part `index` (0, 1, …) of the answer is, or is about to be, in platform message `ref`. Durable on return.
+
+        An exception from here must pass through `deliver`: the row is in other hands, or a person took over.
+        """
         ...
 
 
@@ -102,7 +110,10 @@ class ReplyStream(Protocol):
     """Shows how one answer grows. An error here ends the previews of this answer and nothing else."""
 
     async def show(self, event: ReplyEvent) -> None:
-        """Take the next event. Returns at once: slow platforms are served from a task of the stream's own."""
+        """Show the next event; may wait for the platform. Text that comes meanwhile arrives as one ReplyDelta, or not at all.
+
+        The last event, ReplyCommitted, always arrives unless an error ended the previews.
+        """
         ...
 
     async def close(self) -> None:
@@ -125,11 +136,11 @@ class Channel(Protocol):
         """Read one stored event; None = there is nothing to answer. Raises UnparsableEvent."""
         ...
 
-    def open_reply(self, target: ReplyTarget, receipts: Receipts) -> ReplyStream:
+    def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:
         """Begin the previews of one answer."""
         ...
 
-    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, receipts: Receipts) -> None:
+    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:
         """Show exactly `row.text`, continuing from its placeholder and chunks. Returns once accepted. Raises DeliveryError."""
         ...
 

@@ -22,13 +22,23 @@ from bot.channels.base import (
     DeliveryRetry,
     DeliveryUnknown,
     Inlet,
-    Receipts,
+    PlaceholderSlot,
+    RecordChunk,
     ReplyStream,
     ReplyTarget,
     UnparsableEvent,
     inbox_kind,
 )
-from dialogue.messages import ConversationKey, IncomingMessage, ReplyDelta, ReplyEvent, ReplyWaiting, Sender
+from dialogue.messages import (
+    ConversationKey,
+    IncomingMessage,
+    ReplyCommitted,
+    ReplyDelta,
+    ReplyEvent,
+    ReplyRestarted,
+    ReplyWaiting,
+    Sender,
+)
 from storage.records import ConversationRecord, InboxKind, InboxRecord, NewInboxItem, OutboxRecord
 
 PLACEHOLDER = "…"
@@ -203,11 +213,12 @@ class FakeChannel:
         streaming: bool = True,
         max_text: int = 4096,
         settle_s: float = 0.0,
+        timeout_s: float = 30.0,
         joins_bursts: bool = True,
     ) -> None:
         self.account = account
         self.capabilities = ChannelCapabilities(
-            streaming=streaming and editing, joins_bursts=joins_bursts, resend_is_safe=editing, settle_s=settle_s
+            streaming=streaming and editing, joins_bursts=joins_bursts, resend_is_safe=editing, timeout_s=timeout_s, settle_s=settle_s
         )
         self._platform = platform
         self._editing = editing
@@ -235,34 +246,34 @@ class FakeChannel:
         except KeyError as missing:
             raise UnparsableEvent(f"no field {missing}") from None
 
-    def open_reply(self, target: ReplyTarget, receipts: Receipts) -> ReplyStream:
-        return _FakeStream(self._platform, target, receipts)
+    def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:
+        return _FakeStream(self._platform, target, slot)
 
-    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, receipts: Receipts) -> None:
+    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:
         with _translated():
             for index, part in enumerate(split(row.text, self._max_text)):
                 if self._editing:
-                    await self._edit_part(row, conversation.chat, index, part, receipts)
+                    await self._edit_part(row, conversation.chat, index, part, record_chunk)
                 elif index >= len(row.chunks):
-                    await receipts.chunk(index, await self._platform.send(conversation.chat, part, row.reply_to))
+                    await record_chunk(index, await self._platform.send(conversation.chat, part, row.reply_to))
 
-    async def _edit_part(self, row: OutboxRecord, chat: str, index: int, part: str, receipts: Receipts) -> None:
+    async def _edit_part(self, row: OutboxRecord, chat: str, index: int, part: str, record_chunk: RecordChunk) -> None:
         if index < len(row.chunks):
             ref = row.chunks[index]
         else:
             first = row.placeholder_ref if index == 0 else ""
             ref = first or await self._platform.send(chat, PLACEHOLDER, row.reply_to)
-            await receipts.chunk(index, ref)
+            await record_chunk(index, ref)
         await self._platform.edit(chat, ref, part)
 
 
 class _FakeStream:
     """Edits a placeholder with the text so far. Waits for the platform, which is in memory and quick."""
 
-    def __init__(self, platform: FakePlatform, target: ReplyTarget, receipts: Receipts) -> None:
+    def __init__(self, platform: FakePlatform, target: ReplyTarget, slot: PlaceholderSlot) -> None:
         self._platform = platform
         self._target = target
-        self._receipts = receipts
+        self._slot = slot
         self._ref = ""
         self._text = ""
 
@@ -272,13 +283,15 @@ class _FakeStream:
                 text = f"{PLACEHOLDER} {position}"
             case ReplyDelta(delta):
                 text = self._text = self._text + delta
-            case _:
+            case ReplyRestarted():
+                text, self._text = PLACEHOLDER, ""
+            case ReplyCommitted():
                 return
         with _translated():
             chat = self._target.conversation.chat
             if not self._ref:
-                self._ref = await self._receipts.reserve() or await self._platform.send(chat, PLACEHOLDER, self._target.message.message_ref)
-                await self._receipts.placeholder(self._ref)
+                self._ref = await self._slot.reserve() or await self._platform.send(chat, PLACEHOLDER, self._target.message.message_ref)
+                await self._slot.fill(self._ref)
             await self._platform.edit(chat, self._ref, text)
 
     async def close(self) -> None:

@@ -66,15 +66,18 @@ class InboxRepository(FencedRepository):
             select(channel_offsets.c.event_offset).where(channel_offsets.c.channel == channel, channel_offsets.c.account == account)
         )
 
-    async def claim(self, worker: str, *, channel: str | None = None, quiet_ms: int = 0, limit: int = 20) -> Claim | None:
+    async def claim(
+        self, worker: str, *, channel: str | None = None, account: str | None = None, quiet_ms: int = 0, limit: int = 20
+    ) -> Claim | None:
         """Give `worker` the conversation that waits longest and that nobody works on; None when there is none.
 
         A conversation is ready when its newest item is `quiet_ms` old, or its oldest five times that. Its oldest items, at most
         `limit`, are handed out. One that was handed out `max_attempts` times without an answer is quarantined instead, and on its
-        last attempt it is handed out alone, so that a poisonous item takes no neighbour with it.
+        last attempt it is handed out alone, so that a poisonous item takes no neighbour with it. `channel` and `account` leave out
+        what this worker cannot answer.
         """
         for _ in range(_SKIPPED_AT_MOST):
-            found = await self._first(self._ready(await self._now(), channel, quiet_ms))
+            found = await self._first(self._ready(await self._now(), channel, account, quiet_ms))
             if found is None:
                 return None
             handed_out = await self._hand_out(found.id, limit)
@@ -120,6 +123,13 @@ class InboxRepository(FencedRepository):
         """Let every conversation be claimed at once. Only for a process that knows it is alone, such as the owner of a SQLite file."""
         leased = update(conversations).where(conversations.c.lease_until.is_not(None))
         await self._run(leased.values(lease_until=None, claimed_by=""))
+
+    async def dismiss(self, claim: Claim, inbox_ids: Sequence[str]) -> None:
+        """Claimed → done without a turn: there is nothing to answer in them. Raises ClaimLost."""
+        await self._hold(claim)
+        named = [int(inbox_id) for inbox_id in inbox_ids]
+        await self._run(update(inbox).where(inbox.c.seq.in_(named), WAITING).values(state=InboxState.DONE))
+        await self._recount(claim.conversation.id)
 
     async def quarantine(self, inbox_id: str, error: str) -> None:
         """Set a waiting item aside for people to look at; the conversation goes on without it. Raises NotFound if it does not wait."""
@@ -202,7 +212,7 @@ class InboxRepository(FencedRepository):
         statement = self._insert(channel_offsets).values(channel=channel, account=account, event_offset=offset)
         await self._run(statement.on_conflict_do_update(index_elements=["channel", "account"], set_={"event_offset": offset}))
 
-    def _ready(self, now: int, channel: str | None, quiet_ms: int) -> Select[Any]:
+    def _ready(self, now: int, channel: str | None, account: str | None, quiet_ms: int) -> Select[Any]:
         c = conversations.c
         # The first condition follows from the third; as a range of the index it leaves out everything too young at once.
         statement = select(c.id).where(
@@ -212,6 +222,8 @@ class InboxRepository(FencedRepository):
         )
         if channel is not None:
             statement = statement.where(c.channel == channel)
+        if account is not None:
+            statement = statement.where(c.account == account)
         return statement.order_by(c.pending_since).limit(1).with_for_update(skip_locked=True)
 
     async def _hand_out(self, conversation_id: str, limit: int) -> tuple[InboxRecord, ...]:

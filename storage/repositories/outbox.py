@@ -73,9 +73,10 @@ class OutboxRepository(FencedRepository):
         values = {"owner_epoch": owner_epoch, "reply_to": reply_to}
         return outbox_record((await self._run(_new_row(conversation_id, OutboxState.READY, words, await self._now(), **values))).one())
 
-    async def due(self, channel: str | None = None, limit: int = 50) -> tuple[OutboxRecord, ...]:
+    async def due(self, channel: str | None = None, limit: int = 50, *, account: str | None = None) -> tuple[OutboxRecord, ...]:
         """Return what may be sent or resolved now: the oldest undelivered row of each conversation, if its time has come.
 
+        `channel` and `account` leave out what only other processes can deliver.
         `ready` rows are for `start`; `started` ones, whose sender was silent past its deadline, and `unknown` ones for `resume`.
         """
         older = outbox.alias("older")
@@ -92,10 +93,17 @@ class OutboxRepository(FencedRepository):
             .limit(limit)
         )
         if channel is not None:
-            statement = statement.join(conversations, conversations.c.id == outbox.c.conversation_id).where(
-                conversations.c.channel == channel
-            )
+            statement = statement.join(conversations, conversations.c.id == outbox.c.conversation_id)
+            statement = statement.where(conversations.c.channel == channel)
+            if account is not None:
+                statement = statement.where(conversations.c.account == account)
         return await self._with_chunks(statement)
+
+    async def head(self, conversation_id: str) -> OutboxRecord | None:
+        """Return the row that has to go out next in this conversation, due or not; None when nothing waits."""
+        waits = (outbox.c.conversation_id == conversation_id, UNDELIVERED, outbox.c.next_attempt_at < NEVER)
+        found = await self._with_chunks(select(outbox).where(*waits).order_by(outbox.c.seq).limit(1))
+        return found[0] if found else None
 
     async def start(self, outbox_id: str, *, timeout_ms: int = 30_000) -> OutboxRecord:
         """Ready → started: call it, commit, then cross the platform border. After `timeout_ms` the sender counts as dead.

@@ -1,0 +1,250 @@
+"""The way out: rows of the outbox become messages on a platform, effectively once and in order.
+
+A row is READY once its turn is committed. One attempt goes like this, and each arrow is durable before the next step:
+
+    ready ─► started ─► channel.deliver (each part recorded) ─► sent
+                │              ├─ DeliveryRetry    ─► ready again, later; only this conversation waits
+                │              ├─ DeliveryRefused  ─► failed
+                │              └─ DeliveryUnknown, no progress, any other error  ─► unknown
+                └─ the process dies: the row stays `started`, which after its deadline means the same as unknown
+
+Unknown is not failed: the text may be on the screen. Where the channel says that repeating is safe (it edits its own
+message, or has an idempotency key), the attempt is repeated once the old request can no longer take effect
+(`settle_s`). Everywhere else the row stays `unknown` for the operator to see and does not hold up what comes after it.
+
+Order. A *lane* is the lock of one conversation. The worker holds it from before a turn until its answer is delivered;
+the sweep holds it while it delivers what was left behind: rows that wait for a retry, rows of a former run, words of the
+desk. Inside the lane the oldest unfinished row goes first.
+
+Races. Two processes may look at the same row: `outbox.start` and `outbox.resume` let one of them through, the other gets
+ClaimLost and leaves it alone. The sweep leaves fresh rows to the worker that made them (SWEEP_GRACE_MS), which may have
+previews on the screen. A takeover cancels what is not started; during a delivery it makes `record_chunk` raise.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+from weakref import WeakValueDictionary
+
+import structlog
+
+from bot.channels.base import Channel, DeliveryRefused, DeliveryRetry, DeliveryUnknown
+from bot.metrics import Metrics
+from bot.wakeup import Wakeup
+from storage.database import Database
+from storage.errors import ClaimLost, StorageError
+from storage.records import OutboxRecord, OutboxState
+from storage.unit_of_work import UnitOfWork
+
+SWEEP_S = 1.0  # how often the sweep looks for what other processes left behind
+SWEEP_GRACE_MS = 2000  # a row this young belongs to the worker that made it
+SWEEP_LANES = 32  # conversations that the sweep delivers to at the same time
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 300.0
+
+log = structlog.get_logger(__name__)
+
+
+class TakenOver(Exception):
+    """A person took the conversation while its answer was being sent: nothing more of it goes out."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One row on its way to a channel. Records each part and extends the deadline."""
+
+    database: Database
+    row: OutboxRecord
+    timeout_ms: int
+    deadline: asyncio.Timeout
+
+    async def record_chunk(self, index: int, ref: str) -> None:
+        """See `RecordChunk`. Raises ClaimLost and TakenOver."""
+        row_id, timeout_ms = self.row.id, self.timeout_ms
+        goes_on = await self.database.write(lambda unit: unit.outbox.add_chunk(row_id, index, ref, timeout_ms=timeout_ms))
+        self.deadline.reschedule(asyncio.get_running_loop().time() + timeout_ms / 1000)
+        if not goes_on:
+            raise TakenOver("a person took the conversation")
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """How far one attempt came."""
+
+    outcome: Literal["sent", "retry", "refused", "unknown", "taken_over", "fenced"]
+    reason: str = ""
+    after_s: float | None = None  # of "retry": what the platform asked for
+
+
+class Delivery:
+    """Delivers the rows of the given channels."""
+
+    def __init__(self, database: Database, channels: Sequence[Channel], *, metrics: Metrics) -> None:
+        self._database = database
+        self._channels = tuple(channels)
+        self._metrics = metrics
+        self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # a lane lives while somebody uses it
+        self._wakeup = Wakeup()
+        self._closing = False
+
+    @asynccontextmanager
+    async def lane(self, conversation_id: str) -> AsyncIterator[None]:
+        """Be the only one in this process who shows anything in this conversation."""
+        lock = self._lanes.get(conversation_id)
+        if lock is None:
+            lock = self._lanes[conversation_id] = asyncio.Lock()
+        async with lock:
+            yield
+
+    async def drain(self, channel: Channel, conversation_id: str, *, min_age_ms: int = 0) -> bool:
+        """Deliver what is due in this conversation, oldest first; return whether nothing is left. Hold the lane. Raises StorageError."""
+        while True:
+            head, now = await self._database.read(lambda unit: _head(unit, conversation_id))
+            if head is None:
+                return True
+            if now - head.next_attempt_at < (0 if head.attempts else min_age_ms):
+                return False
+            if not await self._attempt(channel, head):
+                return False
+
+    async def run(self) -> None:
+        """Sweep until closed; what is being sent then is finished. Cancelling leaves rows `started`, for the next run."""
+        slots = asyncio.Semaphore(SWEEP_LANES)
+        async with asyncio.TaskGroup() as group:
+            while not self._closing:
+                try:
+                    for channel, conversation_id in await self._left_behind():
+                        await slots.acquire()
+                        task = group.create_task(self._sweep_lane(channel, conversation_id))
+                        task.add_done_callback(lambda _task: slots.release())
+                except StorageError as error:
+                    log.warning("delivery.sweep_failed", reason=str(error))
+                await self._wakeup.wait(SWEEP_S)
+
+    def close(self) -> None:
+        """Let `run` begin nothing new and return."""
+        self._closing = True
+        self._wakeup.ring()
+
+    async def sweep(self) -> None:
+        """Look once for what was left behind, and deliver it. Raises StorageError."""
+        for channel, conversation_id in await self._left_behind():
+            await self._sweep_lane(channel, conversation_id)
+
+    async def _left_behind(self) -> list[tuple[Channel, str]]:
+        """Return the conversations in which something is due and nobody of this process is at work."""
+        found: list[tuple[Channel, str]] = []
+        for channel in self._channels:
+            rows = await self._database.read(lambda unit, to=channel: unit.outbox.due(to.name, account=to.account))
+            found += [(channel, row.conversation_id) for row in rows if row.conversation_id not in self._lanes]
+        return found
+
+    async def _sweep_lane(self, channel: Channel, conversation_id: str) -> None:
+        try:
+            async with self.lane(conversation_id):
+                await self.drain(channel, conversation_id, min_age_ms=SWEEP_GRACE_MS)
+        except StorageError as error:
+            log.warning("delivery.lane_failed", conversation_id=conversation_id, reason=str(error))
+
+    async def _attempt(self, channel: Channel, row: OutboxRecord) -> bool:
+        """Try one row; return whether it is finished, so that the next one may go."""
+        if row.state is not OutboxState.READY and not channel.capabilities.resend_is_safe:
+            result, finished = _Result("unknown", "the program ended while this was sent"), True
+            await self._park(row, result.reason)
+        else:
+            started = await self._begin(channel, row)
+            if started is None:
+                return False
+            result = await self._send(channel, started)
+            finished = await self._settle(channel, started, result)
+        self._metrics.deliveries.labels(channel.name, result.outcome).inc()
+        log.info("delivery.attempted", outbox_id=row.id, turn_id=row.turn_id, outcome=result.outcome, reason=result.reason, done=finished)
+        return finished
+
+    async def _begin(self, channel: Channel, row: OutboxRecord) -> OutboxRecord | None:
+        """Pass the fence; None = somebody else has the row, or a person the conversation."""
+        timeout_ms = _milliseconds(channel.capabilities.timeout_s)
+        try:
+            if row.state is OutboxState.READY:
+                return await self._database.write(lambda unit: unit.outbox.start(row.id, timeout_ms=timeout_ms))
+            return await self._database.write(lambda unit: unit.outbox.resume(row.id, timeout_ms=timeout_ms))
+        except ClaimLost:
+            log.info("delivery.fenced", outbox_id=row.id)
+            return None
+
+    async def _send(self, channel: Channel, row: OutboxRecord) -> _Result:
+        """Cross the platform border, and say how far it came."""
+        conversation = await self._database.read(lambda unit: unit.conversations.get(row.conversation_id))
+        timeout_s = channel.capabilities.timeout_s
+        result = _Result("sent")
+        try:
+            async with asyncio.timeout(timeout_s) as deadline:
+                attempt = _Attempt(self._database, row, _milliseconds(timeout_s), deadline)
+                await channel.deliver(row, conversation, attempt.record_chunk)
+        except DeliveryRetry as error:
+            result = _Result("retry", str(error), error.after_s)
+        except DeliveryRefused as error:
+            result = _Result("refused", str(error))
+        except DeliveryUnknown as error:
+            result = _Result("unknown", str(error))
+        except TimeoutError:
+            result = _Result("unknown", f"no progress for {timeout_s:g} s")
+        except TakenOver as error:
+            result = _Result("taken_over", str(error))
+        except ClaimLost as error:
+            result = _Result("fenced", str(error))
+        except StorageError:
+            raise
+        except Exception as error:  # a defect of the channel: how far it came is not known
+            log.exception("delivery.channel_failed", outbox_id=row.id, channel=channel.name)
+            result = _Result("unknown", f"{type(error).__name__} in the channel")
+        return result
+
+    async def _settle(self, channel: Channel, row: OutboxRecord, result: _Result) -> bool:
+        """Write down what came of it; return whether the row is finished."""
+        match result.outcome:
+            case "sent":
+                await self._database.write(lambda unit: unit.outbox.sent(row.id))
+            case "refused":
+                await self._database.write(lambda unit: unit.outbox.failed(row.id, result.reason))
+            case "taken_over":
+                await self._park(row, result.reason)
+            case "retry":
+                await self._again(row, backoff_s(row.attempts) if result.after_s is None else result.after_s, result.reason)
+            case "unknown" if channel.capabilities.resend_is_safe:
+                await self._again(row, max(channel.capabilities.settle_s, backoff_s(row.attempts)), result.reason, known=False)
+            case "unknown":
+                await self._park(row, result.reason)
+        return result.outcome not in {"retry", "fenced"} and not (result.outcome == "unknown" and channel.capabilities.resend_is_safe)
+
+    async def _again(self, row: OutboxRecord, delay_s: float, reason: str, *, known: bool = True) -> None:
+        """Let the row be due after `delay_s`: as ready when it is known that nothing was accepted, else as unknown."""
+        delay_ms = _milliseconds(delay_s)
+
+        async def postpone(unit: UnitOfWork) -> None:
+            at = await unit.now() + delay_ms
+            await (unit.outbox.retry(row.id, at, reason) if known else unit.outbox.unknown(row.id, reason, retry_at=at))
+
+        await self._database.write(postpone)
+        self._wakeup.ring_in(delay_s)
+
+    async def _park(self, row: OutboxRecord, reason: str) -> None:
+        """Leave the row to the operator: it may be on the screen, and nothing here may send it again."""
+        log.warning("delivery.unknown", outbox_id=row.id, turn_id=row.turn_id, reason=reason)
+        await self._database.write(lambda unit: unit.outbox.unknown(row.id, reason))
+
+
+def backoff_s(attempts: int) -> float:
+    """Return how long to wait after this many attempts: doubled each time, with jitter so that a crowd does not come back at once."""
+    return min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(attempts - 1, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+async def _head(unit: UnitOfWork, conversation_id: str) -> tuple[OutboxRecord | None, int]:
+    return await unit.outbox.head(conversation_id), await unit.now()
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
