@@ -2,7 +2,7 @@
 
 From the strongest to the weakest: command line, environment, `.env`, `./kefu.toml`, `config.toml` in the user's folder for
 Kefu, default. A file named by `--config` or KEFU_CONFIG stands instead of both files. Variables are called
-`KEFU_SECTION__KEY`; DATABASE_URL and TELEGRAM_BOT_TOKEN have their usual names; a secret may lie in a file that
+`KEFU_SECTION__KEY`; DATABASE_URL, TELEGRAM_BOT_TOKEN and others have their usual names (`USUAL_NAMES`); a secret may lie in a file that
 `<NAME>_FILE` names. Other rooms get frozen values from here and know nothing of files or variables.
 """
 
@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bot.control import socket_path
 from bot.errors import SettingsError
 from bot.settings_problems import settings_error
 from bot.settings_sections import (
@@ -90,11 +91,24 @@ class Settings(BaseSettings):
         """The URL of the database, password included: for `storage` only, never for a message."""
         return self.storage.url.get_secret_value() if self.storage.url else f"sqlite:///{self.data_dir / DATABASE_NAME}"
 
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file, absolute; None on PostgreSQL."""
+        scheme, _, path = self.database_url.partition(":///")
+        return Path(path).expanduser().absolute() if scheme == "sqlite" else None
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the process that serves this database takes commands."""
+        anchor = self.database_file or self.data_dir / DATABASE_NAME
+        return socket_path(anchor, platformdirs.user_runtime_path("kefu", appauthor=False))
+
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, so that the logs can take care of them."""
-        given = [secret.get_secret_value() for secret in (self.telegram.token, self.remote.api_key) if secret]
-        password = urlsplit(self.database_url).password
-        return (*given, *({password, unquote(password)} if password else ()))
+        given = [secret.get_secret_value() for secret in (self.telegram.token, self.remote.api_key, self.model.hub_token) if secret]
+        urls = [self.database_url, *([self.model.index_url.get_secret_value()] if self.model.index_url else [])]
+        passwords = [password for url in urls if (password := urlsplit(url).password)]
+        return (*given, *{form for password in passwords for form in (password, unquote(password))})
 
     def storage_config(self) -> StorageConfig:
         fields = self.storage.model_dump(exclude={"url"})

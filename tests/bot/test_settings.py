@@ -24,7 +24,15 @@ def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to stand in, an empty home, and no variable of ours."""
     for name in [name for name in os.environ if name.upper().startswith("KEFU_")]:
         monkeypatch.delenv(name)
-    for name in ("DATABASE_URL", "TELEGRAM_BOT_TOKEN", "DATABASE_URL_FILE", "TELEGRAM_BOT_TOKEN_FILE"):
+    for name in (
+        "DATABASE_URL",
+        "TELEGRAM_BOT_TOKEN",
+        "DATABASE_URL_FILE",
+        "TELEGRAM_BOT_TOKEN_FILE",
+        "PIP_INDEX_URL",
+        "HF_ENDPOINT",
+        "HF_TOKEN",
+    ):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
@@ -136,6 +144,8 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://kefu:geheimnis@db/kefu")
     monkeypatch.setenv("TELEGRAM_BOT_TOKEN", TOKEN)
     monkeypatch.setenv("KEFU_REMOTE__API_KEY", "geheimnis")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://u:geheimnis@index/simple")
+    monkeypatch.setenv("HF_TOKEN", "geheimnis")
     monkeypatch.setenv("KEFU_REMOTE__BASE_URLS", "http://a")
     settings = load_settings()
     shown = f"{settings!r}{settings}{load()!r}{settings.storage_config()!r}{settings.engine_config()!r}"

@@ -1,0 +1,29 @@
+"""How commands reach the data: through the Kefu that is running on it, or by opening the database themselves."""
+
+import asyncio
+from typing import Any
+
+from bot.control import ControlUnavailable, call
+from bot.data_operations import data_operations
+from bot.settings import Settings
+from storage.database import open_database
+
+
+def operate(settings: Settings, operation: str, /, **arguments: Any) -> Any:
+    """Run one data operation and return its JSON result. Raises what the operation raises, and DatabaseBusy."""
+    return asyncio.run(_operate(settings, operation, arguments))
+
+
+async def _operate(settings: Settings, operation: str, arguments: dict[str, Any]) -> Any:
+    try:
+        return await call(settings.control_socket, operation, max_bytes=settings.limits.control_bytes, **arguments)
+    except ControlUnavailable:
+        return await _operate_here(settings, operation, arguments)
+
+
+async def _operate_here(settings: Settings, operation: str, arguments: dict[str, Any]) -> Any:
+    database = await open_database(settings.storage_config(), owner=f"kefu {operation.replace('.', ' ')}")
+    try:
+        return await data_operations(database)[operation](arguments)
+    finally:
+        await database.close()

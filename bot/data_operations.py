@@ -1,0 +1,132 @@
+"""What the operator may do with the stored data, as operations of the control socket.
+
+The same functions serve a command that opened the database itself and the `kefu run` that owns it: JSON in, JSON out.
+Arguments come from a socket, so their types are checked here.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bot.errors import CliError, ExitCode
+from storage.database import Database
+from storage.records import ConversationRecord, InboxState, TurnRecord, UserRecord
+from storage.unit_of_work import UnitOfWork
+
+Arguments = Mapping[str, Any]
+MAX_ROWS = 1000
+
+
+def data_operations(database: Database) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
+    """Return the operations by name, bound to `database`."""
+    operations = DataOperations(database)
+    return {
+        "conversations.list": operations.list_conversations,
+        "conversations.show": operations.show_conversation,
+        "turns.document": operations.turn_document,
+        "users.export": operations.export_user,
+        "users.erase": operations.erase_user,
+        "status": operations.status,
+    }
+
+
+class DataOperations:
+    """Each method takes the arguments of one operation and returns a JSON value. All raise StorageError and CliError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_conversations(self, arguments: Arguments) -> list[dict[str, Any]]:
+        """Return the newest conversations: `limit`, `before` (an id), `waiting`."""
+        limit, before, waiting = _number(arguments, "limit", 50), _optional(arguments, "before"), bool(arguments.get("waiting"))
+        found = await self._database.read(lambda unit: unit.conversations.list(waiting=waiting, limit=limit, before=before))
+        return [_plain(conversation) for conversation in found]
+
+    async def show_conversation(self, arguments: Arguments) -> dict[str, Any]:
+        """Return conversation `id` and its last `limit` turns, oldest first."""
+        conversation_id, limit = _text(arguments, "id"), _number(arguments, "limit", 50)
+
+        async def look(unit: UnitOfWork) -> dict[str, Any]:
+            conversation = await unit.conversations.get(conversation_id)
+            turns = await unit.turns.list(conversation_id, limit=limit)
+            return {"conversation": _plain(conversation), "turns": [_plain(turn) for turn in reversed(turns)]}
+
+        return await self._database.read(look)
+
+    async def turn_document(self, arguments: Arguments) -> dict[str, Any]:
+        """Return turn `id` and its document as base64, None when it is gone."""
+        turn_id = _text(arguments, "id")
+
+        async def look(unit: UnitOfWork) -> dict[str, Any]:
+            turn, document = await unit.turns.get(turn_id), await unit.turns.document(turn_id)
+            return {"turn": _plain(turn), "document": base64.b64encode(document).decode() if document else None}
+
+        return await self._database.read(look)
+
+    async def export_user(self, arguments: Arguments) -> dict[str, Any]:
+        """Return everything about one person."""
+
+        async def look(unit: UnitOfWork) -> dict[str, Any]:
+            return await unit.users.export((await _user(unit, arguments)).id)
+
+        return await self._database.read(look)
+
+    async def erase_user(self, arguments: Arguments) -> dict[str, int]:
+        """Delete everything about one person, bytes in files included; return how many rows went, by table."""
+
+        async def delete(unit: UnitOfWork) -> dict[str, int]:
+            user = await _user(unit, arguments)
+            counts = await unit.users.erase(user.id)
+            await unit.audit.append("operator", "user.erase", user.id, "")
+            return counts
+
+        counts = await self._database.write(delete)
+        await self._database.scrub()
+        return counts
+
+    async def status(self, _arguments: Arguments) -> dict[str, Any]:
+        """Return the time of the database, and what waits or went wrong in inbox and outbox."""
+
+        async def look(unit: UnitOfWork) -> dict[str, Any]:
+            quarantined = await unit.inbox.list(InboxState.QUARANTINED, MAX_ROWS)
+            return {
+                "now": await unit.now(),
+                "pending": await unit.inbox.pending(),
+                "quarantined": len(quarantined),
+                "outbox": await unit.outbox.counts(),
+            }
+
+        return await self._database.read(look)
+
+
+async def _user(unit: UnitOfWork, arguments: Arguments) -> UserRecord:
+    channel, account, external_id = (_text(arguments, name) for name in ("channel", "account", "external_id"))
+    user = await unit.users.find(channel, account, external_id)
+    if user is None:
+        raise CliError(
+            f"Nobody is known as {external_id!r} on {channel} ({account}).", hint="`kefu conversations list` shows who is known."
+        )
+    return user
+
+
+def _plain(record: ConversationRecord | TurnRecord) -> dict[str, Any]:
+    return asdict(record)
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise CliError(f"{name} must be text.", code=ExitCode.USAGE)
+    return value
+
+
+def _optional(arguments: Arguments, name: str) -> str | None:
+    return _text(arguments, name) if arguments.get(name) is not None else None
+
+
+def _number(arguments: Arguments, name: str, default: int) -> int:
+    value = arguments.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ROWS:
+        raise CliError(f"{name} must be a whole number from 1 to {MAX_ROWS}.", code=ExitCode.USAGE)
+    return value
