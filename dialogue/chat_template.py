@@ -19,9 +19,10 @@ message is text.
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from dialogue.errors import TemplateError
 from dialogue.messages import ChatMessage, Role
@@ -31,6 +32,7 @@ from dialogue.tokenizer import Tokenizer
 from dialogue.tokenizer_document import ControlToken
 
 _MAX_MESSAGES = 10_000
+_NO_VARIABLES: Mapping[str, str | bool] = MappingProxyType({})
 # What templates do to a content shows on this one: markup, quotes, blank lines, other scripts.
 _PROBE_TEXT = "Probe <b>{0}</b> & 'one' \"two\"\n\n  C:\\d\t{{% x %}} été 客服 {0}"
 _PROBE_ROLES = (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.USER)
@@ -71,15 +73,25 @@ class _Segment:
 class ChatTemplate:
     """The chat template of one model with its tokenizer. Safe to share between threads."""
 
-    def __init__(self, source: str, tokenizer: Tokenizer, *, now: Callable[[], datetime] = datetime.now) -> None:
-        """Compile `source` and try it. `now` is the local time, for templates that write the date.
+    def __init__(
+        self,
+        source: str,
+        tokenizer: Tokenizer,
+        *,
+        variables: Mapping[str, str | bool] = _NO_VARIABLES,
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        """Compile `source` and try it.
+
+        `variables` are the template's own switches, such as Qwen3's `enable_thinking`; `now` is the local time, for
+        templates that write the date.
 
         Raises TemplateError when it cannot be compiled or does not treat contents as they are.
         """
         self.sha256 = hashlib.sha256(source.encode()).hexdigest()
         self._tokenizer = tokenizer
         self._now = now
-        self._template = SandboxedTemplate(source, tokenizer.special.for_template())
+        self._template = SandboxedTemplate(source, {**variables, **tokenizer.special.for_template()})
         self._markers: RoleMarkers | None = None
         self._folds_system = False
         try:

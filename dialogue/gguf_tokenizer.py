@@ -44,7 +44,7 @@ def _words(pattern: str) -> list[Document]:
 
 
 # tokenizer.ggml.pre → how text is cut into words
-_PRE_TOKENIZERS: Mapping[str, list[Document]] = {
+PRE_TOKENIZERS: Mapping[str, list[Document]] = {
     "gpt-2": _GPT2_WORDS,
     "phi-2": _GPT2_WORDS,
     "olmo": _GPT2_WORDS,
@@ -123,12 +123,12 @@ def _document(fields: Mapping[str, Any]) -> Document:
 
 def _byte_level_parts(fields: Mapping[str, Any]) -> Document:
     word = fields.get("pre", "")
-    if word not in _PRE_TOKENIZERS:
-        known = ", ".join(_PRE_TOKENIZERS)
+    if word not in PRE_TOKENIZERS:
+        known = ", ".join(PRE_TOKENIZERS)
         raise ModelError(f'The model\'s pre-tokenizer "{word}" is not known to Kefu, so its ids would be wrong. Known are: {known}.')
     return {
         "normalizer": {"type": "NFC"} if word in _COMPOSES else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _PRE_TOKENIZERS[word]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": PRE_TOKENIZERS[word]},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": _bpe(_vocab(fields), [merge.split(" ", 1) for merge in fields["merges"]]) | {"ignore_merges": word in _IGNORES_MERGES},
     }

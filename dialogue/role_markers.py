@@ -7,42 +7,47 @@ Most chat templates mark turns with control tokens, which no content can produce
 
 There, a line of content that begins with "Assistant:" would read like a turn. `RoleMarkers` finds such markers in the
 structure that the template wrote, and breaks them in content by a space before their last character ("Assistant :").
-Markers that begin with a letter are broken at the beginning of a line, others ("[/INST]", "### Response:") anywhere.
+Words that the template puts at the beginning of a line are broken there; all others ("[/INST]", "### Response:", a word in
+the middle of a line) anywhere.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from dialogue.normalise import strip_invisible
 
 _BREAKS = "\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _MAX_MARKER = 64  # longer lines of a template are sentences, not markers
+_TAG = re.compile(r"<{1,2}[^<>\s][^<>]*>{1,2}|\[[^\[\]\s][^\[\]]*\]")  # such as <<SYS>> and [INST]
 _FULL_WIDTH = 0xFEE0  # from "!" to its full-width form
 
 
 class RoleMarkers:
     """The markers of one template."""
 
-    def __init__(self, structure: Iterable[str]) -> None:
-        """Find the markers in `structure`, the pieces of text that the template wrote around contents."""
-        lines = (line.strip() for piece in structure for line in re.split(f"[{_BREAKS}]", piece))
-        found = {line for line in lines if len(line) <= _MAX_MARKER and any(character.isalnum() for character in line)}
-        self.markers = tuple(sorted(found, key=lambda marker: (-len(marker), marker)))
-        self._pattern = re.compile("|".join(map(_pattern, self.markers)) or "(?!)", re.IGNORECASE)
-
-    @property
-    def stop_texts(self) -> tuple[str, ...]:
-        """What ends a reply, because the model goes on to write another turn after it."""
-        return tuple(f"\n{marker}" if marker[0].isalnum() else marker for marker in self.markers)
+    def __init__(self, structure: Sequence[str]) -> None:
+        """Find the markers in `structure`: the pieces of text that the template wrote, from the beginning of the prompt."""
+        places = [(line.strip(), row > 0 or piece == 0) for piece, text in enumerate(structure) for row, line in enumerate(_lines(text))]
+        places += [(tag, False) for line, _ in places for tag in _TAG.findall(line)]
+        markers = {marker for marker, _ in places if len(marker) <= _MAX_MARKER and any(character.isalnum() for character in marker)}
+        self.markers = tuple(sorted(markers, key=lambda marker: (-len(marker), marker)))
+        inline = {marker for marker, begins_line in places if not begins_line or not marker[:1].isalnum()}
+        self.stop_texts = tuple(marker if marker in inline else f"\n{marker}" for marker in self.markers)
+        self._pattern = re.compile("|".join(map(_pattern, self.stop_texts)) or "(?!)", re.IGNORECASE)
 
     def defuse(self, text: str) -> str:
         """Return `text` without invisible characters and with its markers broken."""
         return self._pattern.sub(lambda match: f"{match[0][:-1]} {match[0][-1]}", strip_invisible(text))
 
 
-def _pattern(marker: str) -> str:
+def _lines(text: str) -> list[str]:
+    return re.split(f"[{_BREAKS}]", text)
+
+
+def _pattern(stop_text: str) -> str:
+    marker = stop_text.removeprefix("\n")
     spelled = "".join(_spellings(character) for character in re.sub(r"\s+", " ", marker))
-    return rf"(?:\A|(?<=[{_BREAKS}]))[^\S{_BREAKS}]*{spelled}" if marker[0].isalnum() else spelled
+    return spelled if marker == stop_text else rf"(?:\A|(?<=[{_BREAKS}]))[^\S{_BREAKS}]*{spelled}"
 
 
 def _spellings(character: str) -> str:
