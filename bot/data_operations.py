@@ -5,12 +5,14 @@ Arguments come from a socket, so their types are checked here.
 """
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from bot.errors import CliError, ExitCode
 from storage.database import Database
+from storage.errors import NotFound
 from storage.records import ConversationRecord, InboxState, TurnRecord, UserRecord
 from storage.unit_of_work import UnitOfWork
 
@@ -48,7 +50,8 @@ class DataOperations:
         conversation_id, limit = _text(arguments, "id"), _number(arguments, "limit", 50)
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
-            conversation = await unit.conversations.get(conversation_id)
+            with _named("conversation", conversation_id):
+                conversation = await unit.conversations.get(conversation_id)
             turns = await unit.turns.list(conversation_id, limit=limit)
             return {"conversation": _plain(conversation), "turns": [_plain(turn) for turn in reversed(turns)]}
 
@@ -59,7 +62,9 @@ class DataOperations:
         turn_id = _text(arguments, "id")
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
-            turn, document = await unit.turns.get(turn_id), await unit.turns.document(turn_id)
+            with _named("turn", turn_id):
+                turn = await unit.turns.get(turn_id)
+            document = await unit.turns.document(turn_id)
             return {"turn": _plain(turn), "document": base64.b64encode(document).decode() if document else None}
 
         return await self._database.read(look)
@@ -108,6 +113,15 @@ async def _user(unit: UnitOfWork, arguments: Arguments) -> UserRecord:
             f"Nobody is known as {external_id!r} on {channel} ({account}).", hint="`kefu conversations list` shows who is known."
         )
     return user
+
+
+@contextmanager
+def _named(what: str, name: str) -> Iterator[None]:
+    """Let the operator hear which one is missing."""
+    try:
+        yield
+    except NotFound:
+        raise CliError(f"There is no {what} {name}.", hint="`kefu conversations list` and `show` give the ids.") from None
 
 
 def _plain(record: ConversationRecord | TurnRecord) -> dict[str, Any]:

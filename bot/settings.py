@@ -6,6 +6,8 @@ Kefu, default. A file named by `--config` or KEFU_CONFIG stands instead of both 
 `<NAME>_FILE` names. Other rooms get frozen values from here and know nothing of files or variables.
 """
 
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,7 @@ class Settings(BaseSettings):
     def control_socket(self) -> Path:
         """Where the process that serves this database takes commands."""
         anchor = self.database_file or self.data_dir / DATABASE_NAME
-        return socket_path(anchor, platformdirs.user_runtime_path("kefu", appauthor=False))
+        return socket_path(anchor, Path(tempfile.gettempdir()) / f"kefu-{os.getuid()}")  # the same in every session, unlike XDG_RUNTIME_DIR
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, so that the logs can take care of them."""
