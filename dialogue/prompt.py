@@ -18,11 +18,12 @@ from typing import Final, Protocol
 from dialogue.budget import Limits, Measure, cut_history, shorten, take_while_fits
 from dialogue.errors import RequestTooLong
 from dialogue.messages import ChatMessage, Role
-from dialogue.skills.base import Passage, PromptPlan
+from dialogue.normalise import strip_invisible
+from dialogue.skills.base import Passage, PromptPlan, shown_reply
 from dialogue.skills.languages import language_name
 from dialogue.skills.texts import paragraphs, prompt_lines, prompt_text
 from dialogue.words import assistant_language
-from storage.records import ProfileRecord, TurnRecord, TurnStatus
+from storage.records import ProfileRecord, TurnRecord
 
 _WEEKDAYS: Final = {
     "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
@@ -169,7 +170,10 @@ class PromptBuilder:
         return messages, unanswered
 
     def _shorten(self, text: str, limit: int, language: str) -> tuple[str, int]:
-        return shorten(text, limit, self._measure, lambda count: "\n" + prompt_text("left_out", language, count=count) + "\n")
+        def note(count: int) -> str:
+            return "\n" + prompt_text("left_out", language, count=count) + "\n"
+
+        return shorten(strip_invisible(text), limit, self._measure, note)
 
     def _size(self, turn: TurnRecord, language: str) -> int:
         texts = (self._shorten(text, self.limits.message, language)[0] for text in (turn.user_text, shown_reply(turn)) if text)
@@ -185,13 +189,8 @@ class PromptBuilder:
         return -(-(len(ids) - len(roles) * self._measure("x")) // len(roles)) + 1
 
 
-def shown_reply(turn: TurnRecord) -> str:
-    """Return the reply as later prompts show it: excuses are none, so the question stays open for the next turn."""
-    return "" if turn.status is TurnStatus.FAILED else turn.reply_text
-
-
 def _passage_text(number: int, passage: Passage) -> str:
-    return f"[{number}] {passage.title or passage.source}\n{passage.text.strip()}"
+    return f"[{number}] {passage.title or passage.source}\n{strip_invisible(passage.text).strip()}"
 
 
 def spoken_date(day: date, language: str) -> str:

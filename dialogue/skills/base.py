@@ -7,7 +7,7 @@ A skill of an owner is one file with a class like those beside this one, named i
 from dataclasses import dataclass
 from typing import Protocol
 
-from storage.records import ProfileRecord, TurnRecord
+from storage.records import ProfileRecord, TurnRecord, TurnStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class SkillInput:
     history: tuple[TurnRecord, ...] = ()  # the window of this conversation, oldest first
     conversation_is_private: bool = True
     passages: tuple[Passage, ...] = ()  # best first; only for skills that retrieve
+
+
+def shown_reply(turn: TurnRecord) -> str:
+    """Return the reply as later prompts show it: excuses are none, so the question stays open for the next turn."""
+    return "" if turn.status is TurnStatus.FAILED else turn.reply_text
 
 
 @dataclass(frozen=True, slots=True)

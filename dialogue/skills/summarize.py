@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dialogue.config import DialogueConfig
-from dialogue.skills.base import PromptPlan, Refusal, SamplingChange, SkillInput, TaskFields
+from dialogue.skills.base import PromptPlan, Refusal, SamplingChange, SkillInput, TaskFields, shown_reply
 from dialogue.skills.texts import as_data, prompt_text
 from dialogue.words import assistant_language, say
 from storage.records import TurnRecord
@@ -53,8 +53,8 @@ def transcript(turns: Sequence[TurnRecord], language: str) -> str:
     lines: list[str] = []
     for turn in turns:
         lines.append(f"{user}: {turn.user_text}")
-        if turn.reply_text:
-            lines.append(f"{assistant}: {turn.reply_text}")
+        if reply := shown_reply(turn):
+            lines.append(f"{assistant}: {reply}")
     return "\n".join(lines)
 
 
