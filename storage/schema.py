@@ -5,6 +5,7 @@ These functions block; call them in a thread from async code. `upgrade`, `downgr
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -28,6 +29,15 @@ _LOCK_SCHEMA = text("SELECT pg_advisory_xact_lock(7236718202)")  # two processes
 _PATIENCE = text("SET LOCAL lock_timeout = '10s'")  # a migration that waits for a lock makes everybody else wait behind it
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What `kefu doctor` tells about a database."""
+
+    dialect: str  # "sqlite" or "postgresql"
+    version: str  # of the SQLite library or the PostgreSQL server
+    revision: str | None  # of the schema; None = no tables
+
+
 def upgrade(config: StorageConfig, revision: str = "head") -> None:
     """Migrate up to `revision`. Raises DatabaseBusy, DatabaseUnavailable or SchemaMismatch (the database is newer than this program)."""
     with _locked(config) as target, _connected(target, config) as connection:
@@ -46,6 +56,13 @@ def current(config: StorageConfig) -> str | None:
     """Return the revision of the database; None when it has no tables. Raises DatabaseBusy or DatabaseUnavailable."""
     with _locked(config) as target, _connected(target, config) as connection:
         return _revision(connection)
+
+
+def look(config: StorageConfig) -> DatabaseFacts:
+    """Return what stands behind the URL. Raises DatabaseBusy or DatabaseUnavailable."""
+    with _locked(config) as target, _connected(target, config) as connection:
+        version = connection.dialect.server_version_info or ()
+        return DatabaseFacts(connection.dialect.name, ".".join(map(str, version)), _revision(connection))
 
 
 def head() -> str:
