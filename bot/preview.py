@@ -21,12 +21,14 @@ log = structlog.get_logger(__name__)
 class Preview:
     """Takes the events of one reply without ever waiting; used as an async context manager.
 
-    Leaving the block ends the previews: events that were not shown yet are dropped, except the ReplyCommitted.
+    Leaving the block ends the previews: events that were not shown yet are dropped, except the ReplyCommitted. A `silent`
+    one shows nothing but that.
     """
 
-    def __init__(self, stream: ReplyStream, *, turn_id: str) -> None:
+    def __init__(self, stream: ReplyStream, *, turn_id: str, silent: bool = False) -> None:
         self._stream = stream
         self._turn_id = turn_id
+        self._silent = silent
         self._waiting: deque[ReplyEvent] = deque()
         self._changed = asyncio.Event()
         self._closing = False
@@ -51,6 +53,8 @@ class Preview:
 
     def show(self, event: ReplyEvent) -> None:
         """Queue an event for the channel."""
+        if self._silent and not isinstance(event, ReplyCommitted):
+            return
         if isinstance(event, ReplyRestarted):  # what waits is void
             self._waiting.clear()
         last = self._waiting[-1] if self._waiting else None
