@@ -21,6 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
+from storage import one_trip
 from storage.backend import T, Work
 from storage.clock import Clock
 from storage.config import StorageConfig
@@ -94,6 +95,7 @@ class SqliteBackend:
         self._writing = _engine(path, sqlite_pragmas(config), connections=1)
         self._reading = _engine(path, sqlite_reader_pragmas(config), connections=config.pool_size)
         self._writer: AsyncConnection | None = None
+        self._control: one_trip.OneTripConnection | None = None  # the same connection, for statements that frame the work
         self._waiting: deque[_Unit] = deque()
         self._writing_task: asyncio.Task[None] | None = None
         self._turnstile = asyncio.Lock()  # a group, or one statement that needs the writer alone
@@ -101,6 +103,7 @@ class SqliteBackend:
     async def open(self) -> None:
         """Connect, and free the leases that a dead process left: nobody else has this file."""
         self._writer = await self._writing.connect()
+        self._control = (await self._writer.get_raw_connection()).driver_connection
         await self.write(_free_leases)
 
     async def read(self, work: Work[T]) -> T:
@@ -178,7 +181,9 @@ class SqliteBackend:
         await self._execute("RELEASE unit")
 
     async def _execute(self, statement: str) -> None:
-        await self._connection.exec_driver_sql(statement)
+        if self._control is None:
+            raise RuntimeError("the database is not open")
+        await self._control.control(statement)
 
     def _answer(self, group: list[_Unit]) -> None:
         for unit in group:
@@ -200,7 +205,8 @@ async def _free_leases(unit: UnitOfWork) -> None:
 def _engine(path: Path, pragmas: tuple[str, ...], *, connections: int) -> AsyncEngine:
     """Return an engine in whose connections nothing begins or ends a transaction but the statements of this module."""
     engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
+        "sqlite+aiosqlite:///",
+        async_creator=lambda: one_trip.connect(path),
         isolation_level="AUTOCOMMIT",
         poolclass=AsyncAdaptedQueuePool,
         pool_size=connections,

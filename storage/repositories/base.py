@@ -1,6 +1,6 @@
 """What the repositories of one unit of work share: the connection, the time, the settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import CursorResult, Executable, Row, Table
@@ -10,6 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.clock import Clock
 from storage.config import StorageConfig
 from storage.errors import NotFound
+
+Insert = postgresql.Insert | sqlite.Insert
+NewInsert = Callable[[Table], Insert]
 
 
 class Context:
@@ -63,6 +66,7 @@ class Repository:
     async def _changed(self, statement: Executable) -> int:
         return (await self._run(statement)).rowcount
 
-    def _insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
-        """Return an INSERT that understands ON CONFLICT, which SQLAlchemy spells for each dialect apart."""
-        return postgresql.insert(table) if self._context.is_postgres else sqlite.insert(table)
+    @property
+    def _insert(self) -> NewInsert:
+        """An INSERT that understands ON CONFLICT, which SQLAlchemy spells for each dialect apart."""
+        return postgresql.insert if self._context.is_postgres else sqlite.insert

