@@ -4,13 +4,17 @@ The same functions serve a command that opened the database itself and the `kefu
 Arguments come from a socket, so their types are checked here.
 """
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bot.errors import CliError, ExitCode
+from storage.backup import backup
+from storage.config import StorageConfig
 from storage.database import Database
 from storage.errors import NotFound
 from storage.records import ConversationRecord, InboxState, TurnRecord, UserRecord
@@ -20,15 +24,16 @@ Arguments = Mapping[str, Any]
 MAX_ROWS = 1000
 
 
-def data_operations(database: Database) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
-    """Return the operations by name, bound to `database`."""
-    operations = DataOperations(database)
+def data_operations(database: Database, config: StorageConfig) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
+    """Return the operations by name, bound to `database`, which was opened with `config`."""
+    operations = DataOperations(database, config)
     return {
         "conversations.list": operations.list_conversations,
         "conversations.show": operations.show_conversation,
         "turns.document": operations.turn_document,
         "users.export": operations.export_user,
         "users.erase": operations.erase_user,
+        "db.backup": operations.back_up,
         "status": operations.status,
     }
 
@@ -36,8 +41,9 @@ def data_operations(database: Database) -> dict[str, Callable[[Arguments], Await
 class DataOperations:
     """Each method takes the arguments of one operation and returns a JSON value. All raise StorageError and CliError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, config: StorageConfig) -> None:
         self._database = database
+        self._config = config
 
     async def list_conversations(self, arguments: Arguments) -> list[dict[str, Any]]:
         """Return the newest conversations: `limit`, `before` (an id), `waiting`."""
@@ -89,6 +95,13 @@ class DataOperations:
         counts = await self._database.write(delete)
         await self._database.scrub()
         return counts
+
+    async def back_up(self, arguments: Arguments) -> None:
+        """Write a checked copy of the database to the file `path`, absolute."""
+        target = Path(_text(arguments, "path"))
+        if not target.is_absolute():
+            raise CliError("path must be absolute.", code=ExitCode.USAGE)
+        await asyncio.to_thread(backup, self._config, target)
 
     async def status(self, _arguments: Arguments) -> dict[str, Any]:
         """Return the time of the database, and what waits or went wrong in inbox and outbox."""

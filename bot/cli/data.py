@@ -24,6 +24,6 @@ async def _operate(settings: Settings, operation: str, arguments: dict[str, Any]
 async def _operate_here(settings: Settings, operation: str, arguments: dict[str, Any]) -> Any:
     database = await open_database(settings.storage_config(), owner=f"kefu {operation.replace('.', ' ')}")
     try:
-        return await data_operations(database)[operation](arguments)
+        return await data_operations(database, settings.storage_config())[operation](arguments)
     finally:
         await database.close()

@@ -1,7 +1,6 @@
 """What commands write: results on stdout, everything else on stderr; text from outside never moves the cursor."""
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 
 import typer
@@ -10,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.safe_text import escape_controls
+
+_PIPED_WIDTH = 10_000  # no cell is cut when a program reads the table
 
 
 def print_json(value: object) -> None:
@@ -33,9 +34,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(escape_controls(str(cell))) for cell in row))
     console = Console()
-    console.print(table, width=None if console.is_terminal else 10_000, soft_wrap=not console.is_terminal)
-
-
-def interactive() -> bool:
-    """Whether a person can be asked: both ends are a terminal."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
+    console.print(table)

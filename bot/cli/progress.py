@@ -1,15 +1,29 @@
-"""A progress bar on stderr that appears only when there is something to wait for."""
+"""Progress on stderr, shown only when there is something to wait for."""
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
 
 from bot.cli.output import note
 from bot.safe_text import escape_controls
+
+
+@contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """Show that something of unknown length goes on: a spinner on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(escape_controls(title))):
+        yield
 
 
 class ByteProgress:
@@ -38,7 +52,7 @@ class ByteProgress:
 
     def _open(self, total: int | None) -> None:
         if not sys.stderr.isatty():
-            size = f" ({total / 1e6:.0f} MB)" if total else ""
+            size = f" ({filesize.decimal(total)})" if total else ""
             note(f"{self._title}{size} …")
             return
         columns = (

@@ -1,0 +1,151 @@
+"""What `kefu doctor` looks at. Each check returns its findings; none of them changes anything."""
+
+import importlib.util
+import re
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bot.cli.data import operate
+from bot.cli.findings import Finding, error, ok, warning
+from bot.model_files import NO_FILES
+from bot.settings import LoadedSettings, Settings
+from bot.settings_sources import SECRETS
+from dialogue.engine.download import file_sha256
+from dialogue.engine.models import list_cached, parse_reference
+from storage import schema
+from storage.errors import DatabaseBusy
+from storage.lockfile import read_holder
+from storage.url import SqliteTarget, parse_url
+
+MANY_WRITERS_BUG = (3, 7, 0), (3, 51, 3)  # from, and fixed in: the WAL may be reset under a second writer
+LOW_BYTES, EMPTY_BYTES = 1 << 30, 100 << 20  # free disk space that is worth a warning, and an error
+SANE_YEARS = range(2026, 2100)
+DRIFT_MS = 5_000  # between this machine and the database; leases last 30 s
+_TOKEN = re.compile(r"\d{6,12}:[A-Za-z0-9_-]{30,}")
+
+
+def check_settings(loaded: LoadedSettings) -> Sequence[Finding]:
+    """Tell which sources were read, and whether a file with secrets can be read by others."""
+    sources = [*map(str, loaded.files), *loaded.variables]
+    findings = [ok("settings", f"read from {', '.join(sources)}" if sources else "all defaults: no file and no variable is set")]
+    exposed = [path for path in loaded.files if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) and _may_hold_secrets(path)]
+    return findings + [warning("settings", f"{path} holds a secret and can be read by others", f"chmod 600 {path}") for path in exposed]
+
+
+def _may_hold_secrets(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace").lower()
+    names = "|".join(re.escape(name) for _, name in SECRETS)
+    return re.search(rf"^[^#\n]*\b\w*({names})\w*\s*=\s*\S", text, re.MULTILINE) is not None
+
+
+def check_database(settings: Settings) -> Sequence[Finding]:
+    """Open the database, compare its schema, say which version it is."""
+    file = settings.database_file
+    if file is not None and not file.exists():
+        return [ok("database", f"{file} does not exist yet; the first start makes it (SQLite {sqlite3.sqlite_version})")]
+    try:
+        facts = schema.look(settings.storage_config())
+    except DatabaseBusy:
+        return _check_busy(file)
+    target = parse_url(settings.database_url)
+    where = str(target.path) if isinstance(target, SqliteTarget) else target.label
+    needed = schema.head()
+    if facts.revision != needed:
+        return [error("database", f"{where} has schema {facts.revision or 'none'}, this Kefu needs {needed}", "Run `kefu db upgrade`.")]
+    return [ok("database", f"{where}, {facts.dialect} {facts.version}, schema {facts.revision}"), *_check_sqlite_version(facts)]
+
+
+def _check_busy(file: Path | None) -> Sequence[Finding]:
+    holder = read_holder(file) if file is not None else None
+    who = f"process {holder.pid} ({holder.command})" if holder else "another process"
+    return [ok("database", f"{file} is in use by {who}, which checked its schema")]
+
+
+def _check_sqlite_version(facts: schema.DatabaseFacts) -> Sequence[Finding]:
+    version = tuple(int(part) for part in facts.version.split(".")) if facts.dialect == "sqlite" else ()
+    affected, fixed = MANY_WRITERS_BUG
+    if not version or not affected <= version < fixed:
+        return []
+    return [ok("database", f"SQLite {facts.version} has a bug with several writers (fixed in 3.51.3); Kefu writes with one, so it is safe")]
+
+
+def check_delivery(settings: Settings) -> Sequence[Finding]:
+    """Tell what was put aside, refused or left unknown, and whether the clocks agree."""
+    if settings.database_file is not None and not settings.database_file.exists():
+        return []
+    before = time.time_ns() // 1_000_000
+    status: dict[str, Any] = operate(settings, "status")
+    after = time.time_ns() // 1_000_000
+    return [*_check_queues(status), *_check_drift(status["now"], before, after)]
+
+
+def _check_queues(status: dict[str, Any]) -> Sequence[Finding]:
+    remedy = "`kefu conversations list` shows the conversations; a person should look at them."
+    bad = {name: status["outbox"].get(name, 0) for name in ("unknown", "failed")} | {"quarantined": status["quarantined"]}
+    findings = [warning("delivery", f"{count} messages are {name}", remedy) for name, count in bad.items() if count]
+    return findings or [ok("delivery", f"nothing failed, nothing is unknown; {status['pending']} messages wait")]
+
+
+def _check_drift(database_ms: int, before: int, after: int) -> Sequence[Finding]:
+    drift = max(before - database_ms, database_ms - after, 0)
+    if drift > DRIFT_MS:
+        return [warning("clock", f"this machine and the database differ by {drift / 1000:.1f} s", "Synchronise both with NTP.")]
+    return []
+
+
+def check_clock(year: int) -> Sequence[Finding]:
+    """Tell whether the system's clock can be right."""
+    if year not in SANE_YEARS:
+        return [error("clock", f"the system says it is the year {year}", "Set the clock: ids, leases and certificates depend on it.")]
+    return [ok("clock", f"the year is {year}")]
+
+
+def check_model(settings: Settings) -> Sequence[Finding]:
+    """Find the model and compute its hash again."""
+    if settings.engine.kind in NO_FILES | {"remote"}:
+        return [ok("model", f"the engine {settings.engine.kind} loads no model here")]
+    reference = str(parse_reference(settings.model.reference))
+    files = next((files for files in list_cached(settings.cache_dir) if files.reference == reference), None)
+    if files is None:
+        return [warning("model", f"{reference} is not here yet", "The first start fetches it; `kefu models pull` does it now.")]
+    if file_sha256(files.path) != files.sha256:
+        return [
+            error("model", f"{files.path} was changed since it was verified", f"Delete {files.path.parent} and run `kefu models pull`.")
+        ]
+    return [ok("model", f"{files.reference}, sha256 {files.sha256[:16]}… verified, {files.path.stat().st_size / 1e6:.0f} MB")]
+
+
+def check_engine(settings: Settings) -> Sequence[Finding]:
+    """Tell whether the engine's library is installed."""
+    if settings.engine.kind in {"auto", "llamacpp"} and importlib.util.find_spec("xllamacpp") is None:
+        return [error("engine", "xllamacpp is not installed", "Install Kefu again: pip install --force-reinstall kefu")]
+    return [ok("engine", f"{settings.engine.kind} is installed; `kefu doctor --deep` starts it")]
+
+
+def check_disk(settings: Settings) -> Sequence[Finding]:
+    """Tell how much space is left where data and models lie."""
+    return [_check_folder(folder) for folder in dict.fromkeys((settings.data_dir, settings.cache_dir))]
+
+
+def _check_folder(folder: Path) -> Finding:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    message = f"{free / 1e9:.1f} GB free for {folder}"
+    if free < EMPTY_BYTES:
+        return error("disk", message, "Free some space: writes fail soon.")
+    return warning("disk", message, "Free some space.") if free < LOW_BYTES else ok("disk", message)
+
+
+def check_telegram(settings: Settings) -> Sequence[Finding]:
+    """Tell whether the token can be one. It is not sent anywhere."""
+    token = settings.telegram.token
+    if token is None:
+        return [ok("telegram", "no token is set: this channel is off")]
+    if _TOKEN.fullmatch(token.get_secret_value()) is None:
+        return [error("telegram", "the token has not the shape of one", "Copy it again from @BotFather: digits, a colon, 35 characters.")]
+    return [ok("telegram", "the token has the right shape")]
