@@ -21,17 +21,10 @@ from storage.unit_of_work import UnitOfWork
 from tests.sizes import record_proof, size
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageConfig]:
-    """The settings of an empty database."""
-    if request.param == "sqlite":
-        (tmp_path / "live").mkdir()
-        yield sqlite_config(tmp_path / "live")
-        return
-    server = request.getfixturevalue("postgres_server")
-    made = postgres_config(server)
-    yield made
-    drop_postgres(server, made)
+@pytest.fixture
+def config(storage_config: StorageConfig) -> StorageConfig:
+    """The settings of an empty database on SQLite, then on PostgreSQL."""
+    return storage_config
 
 
 @asynccontextmanager
@@ -72,7 +65,7 @@ async def everything(database: Database) -> list[tuple[str, int, str]]:
     """Return (chat, seq, reply) of every turn."""
 
     async def look(unit: UnitOfWork) -> list[tuple[str, int, str]]:
-        found = []
+        found: list[tuple[str, int, str]] = []
         for conversation in await unit.conversations.list(limit=100):
             turns = await unit.turns.list(conversation.id, limit=1000)
             found += [(conversation.chat, turn.seq, turn.reply_text) for turn in turns]
@@ -87,6 +80,7 @@ async def test_a_backup_under_load_is_whole_and_a_prefix_of_what_was_written(con
     count, seed = size("backup_under_load", small=4, proof=100), 20261123
     chance = random.Random(seed)
     acknowledged = 0
+    progress = asyncio.Semaphore(0)
 
     async with opened(config) as database:
         stop = asyncio.Event()
@@ -96,14 +90,13 @@ async def test_a_backup_under_load_is_whole_and_a_prefix_of_what_was_written(con
             while not stop.is_set():
                 await answer(database, acknowledged + 1)
                 acknowledged += 1
+                progress.release()
 
         writer = asyncio.create_task(load())
         for number in range(count):
-            wanted = acknowledged + chance.randint(1, 5)
-            while acknowledged < wanted and not writer.done():
-                await asyncio.sleep(0)
-            before = acknowledged
-            target = tmp_path / f"{number}.db"
+            for _ in range(chance.randint(1, 5)):
+                await progress.acquire()
+            before, target = acknowledged, tmp_path / f"{number}.db"
             await asyncio.to_thread(backup, config, target)
             seqs = _seqs(target)
             assert seqs == list(range(1, len(seqs) + 1))
@@ -139,10 +132,10 @@ async def test_a_restored_database_is_what_was_backed_up_and_goes_on(config: Sto
         assert len(await everything(database)) == 5
 
 
-async def test_a_backup_moves_from_one_database_to_the_other(tmp_path: Path, postgres_server: str) -> None:
+async def test_a_backup_moves_from_one_database_to_the_other(tmp_path: Path, postgres_url: str) -> None:
     """What was written on SQLite is there after a restore into PostgreSQL, and the other way round."""
     (tmp_path / "live").mkdir()
-    first, second = sqlite_config(tmp_path / "live"), postgres_config(postgres_server)
+    first, second = sqlite_config(tmp_path / "live"), postgres_config(postgres_url)
     try:
         async with opened(first) as database:
             await answer(database, 1)
@@ -158,7 +151,7 @@ async def test_a_backup_moves_from_one_database_to_the_other(tmp_path: Path, pos
         async with opened(first) as database:
             assert await everything(database) == kept
     finally:
-        drop_postgres(postgres_server, second)
+        drop_postgres(postgres_url, second)
 
 
 async def test_a_damaged_backup_is_refused_and_nothing_is_replaced(config: StorageConfig, tmp_path: Path) -> None:
@@ -212,9 +205,9 @@ async def test_restore_beside_a_running_owner_is_refused(tmp_path: Path) -> None
         assert len(await everything(database)) == 1
 
 
-async def test_restore_beside_a_busy_worker_is_refused(tmp_path: Path, postgres_server: str) -> None:
+async def test_restore_beside_a_busy_worker_is_refused(tmp_path: Path, postgres_url: str) -> None:
     """While a worker has a conversation on PostgreSQL, restore is refused."""
-    config = postgres_config(postgres_server)
+    config = postgres_config(postgres_url)
     try:
         async with opened(config) as database:
             await asyncio.to_thread(backup, config, tmp_path / "backup.db")
@@ -224,7 +217,7 @@ async def test_restore_beside_a_busy_worker_is_refused(tmp_path: Path, postgres_
             with pytest.raises(DatabaseBusy, match="working"):
                 await asyncio.to_thread(restore, config, tmp_path / "backup.db")
     finally:
-        drop_postgres(postgres_server, config)
+        drop_postgres(postgres_url, config)
 
 
 def test_a_backup_of_a_newer_kefu_is_refused(config: StorageConfig, tmp_path: Path) -> None:
