@@ -39,6 +39,7 @@ from dialogue.messages import (
     ReplyWaiting,
     Sender,
 )
+from dialogue.normalise import clean_text
 from storage.records import ConversationRecord, InboxKind, InboxRecord, NewInboxItem, OutboxRecord
 
 PLACEHOLDER = "…"
@@ -211,7 +212,8 @@ class FakeChannel:
         account: str = "bot",
         editing: bool = True,
         streaming: bool = True,
-        max_text: int = 4096,
+        max_text: int = 4096,  # characters of one message on the platform; longer answers go out in parts
+        max_chars: int = 16_000,  # characters that are read of one message
         settle_s: float = 0.0,
         timeout_s: float = 30.0,
         joins_bursts: bool = True,
@@ -223,13 +225,19 @@ class FakeChannel:
         self._platform = platform
         self._editing = editing
         self._max_text = max_text
+        self._max_chars = max_chars
 
     async def receive(self, inlet: Inlet) -> None:
         offset = await inlet.offset()
         while True:
-            updates = await self._platform.updates(offset)
-            offset = updates[-1].number
-            await inlet.accept([_item(update) for update in updates], offset)
+            offset = await self.poll(inlet, offset)
+
+    async def poll(self, inlet: Inlet, offset: int | None) -> int:
+        """Fetch what is newer than `offset` and hand it in; return the new offset. The platform forgets at the next call."""
+        updates = await self._platform.updates(offset)
+        newest = updates[-1].number
+        await inlet.accept([_item(update) for update in updates], newest)
+        return newest
 
     def parse(self, item: InboxRecord) -> IncomingMessage | None:
         event = _fields(item.raw)
@@ -239,7 +247,7 @@ class FakeChannel:
             return IncomingMessage(
                 key=ConversationKey(self.name, self.account, str(event["chat"])),
                 sender=Sender(str(event["from"])),
-                text=str(event["text"]),
+                text=clean_text(str(event["text"]), self._max_chars).text,
                 is_private=bool(event.get("private", True)),
                 message_ref=str(event["id"]),
             )

@@ -1,0 +1,119 @@
+"""The running heart of the program around a fake platform and a scripted engine, step by step and without a network."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bot.channels.fake import FakeChannel, FakePlatform
+from bot.commands import Surroundings, direct_commands
+from bot.delivery import Delivery
+from bot.inbox import Inbox, RunningTurns
+from bot.metrics import Metrics
+from bot.wakeup import Wakeup
+from bot.worker import WorkerConfig, WorkerPool
+from dialogue.config import DialogueConfig
+from dialogue.engine.byte_chat import ByteTemplate, ByteTokenizer, echo_user
+from dialogue.engine.scripted import ScriptedEngine
+from dialogue.manager import DialogueManager
+from dialogue.memory import memory_commands
+from dialogue.ports import ServedModel
+from dialogue.router import Command, Router
+from dialogue.skills.registry import load_skills
+from storage.database import Database
+from storage.records import ConversationRecord, InboxRecord, InboxState, OutboxRecord, OutboxState, TurnRecord
+
+
+@dataclass
+class Rig:
+    """Everything between a platform and a database."""
+
+    database: Database
+    platform: FakePlatform
+    channel: FakeChannel
+    engine: ScriptedEngine
+    inbox: Inbox
+    running: RunningTurns
+    delivery: Delivery
+    pool: WorkerPool
+    metrics: Metrics
+
+    async def say(self, text: str, **event: Any) -> None:
+        """A person writes, and the channel receives it."""
+        self.platform.say(text, **event)
+        await self.receive()
+
+    async def receive(self) -> None:
+        """The channel receives everything that waits on the platform."""
+        await self.channel.poll(self.inbox, await self.inbox.offset())
+
+    async def work(self) -> int:
+        """Answer turns until none waits; return how many."""
+        turns = 0
+        while await self.pool.run_once():
+            turns += 1
+        return turns
+
+    async def items(self) -> tuple[InboxRecord, ...]:
+        """Return every inbox item, oldest first."""
+        return tuple(reversed(await self.database.read(lambda unit: unit.inbox.list(None, 1000))))
+
+    async def item_states(self) -> list[InboxState]:
+        return [item.state for item in await self.items()]
+
+    async def rows(self) -> tuple[OutboxRecord, ...]:
+        """Return every outbox row, oldest first."""
+        return tuple(reversed(await self.database.read(lambda unit: unit.outbox.list(None, 1000))))
+
+    async def row_states(self) -> list[OutboxState]:
+        return [row.state for row in await self.rows()]
+
+    async def conversation(self, chat: str = "chat") -> ConversationRecord:
+        found = await self.database.read(lambda unit: unit.conversations.find("fake", "bot", chat))
+        assert found is not None
+        return found
+
+    async def turns(self, chat: str = "chat") -> tuple[TurnRecord, ...]:
+        """Return the turns of a chat, oldest first."""
+        conversation = await self.conversation(chat)
+        return tuple(reversed(await self.database.read(lambda unit: unit.turns.list(conversation.id, limit=1000))))
+
+
+async def build_rig(
+    database: Database,
+    *,
+    engine: ScriptedEngine | None = None,
+    channel: dict[str, Any] | None = None,
+    worker: WorkerConfig | None = None,
+    export_dir: Path = Path("exports"),
+) -> Rig:
+    """Wire the parts; `channel` are arguments of FakeChannel."""
+    engine = engine or ScriptedEngine(echo_user)
+    platform, metrics, wakeup, running = FakePlatform(), Metrics(), Wakeup(), RunningTurns()
+    fake = FakeChannel(platform, **(channel or {}))
+    delivery = Delivery(database, [fake], metrics=metrics)
+    config = worker or WorkerConfig(quiet_s=0.0)
+    served = ServedModel(engine, await engine.start(), ByteTemplate(), ByteTokenizer())
+    manager = DialogueManager(database, served, build_router(database, engine, export_dir), DialogueConfig(seed=1))
+    pool = WorkerPool(database, manager, [fake], delivery, running=running, wakeup=wakeup, metrics=metrics, config=config)
+    inbox = Inbox(database, "fake", "bot", max_bytes=100_000, quiet_s=config.quiet_s, wakeup=wakeup, running=running, metrics=metrics)
+    return Rig(database, platform, fake, engine, inbox, running, delivery, pool, metrics)
+
+
+def build_router(database: Database, engine: ScriptedEngine, export_dir: Path) -> Router:
+    """Return the router with all skills and commands."""
+    commands: dict[str, Command] = memory_commands()
+
+    def list_commands(language: str) -> Sequence[str]:
+        return router.describe(language)
+
+    commands.update(direct_commands(Surroundings(database, "Kefu", "scripted", engine.health, list_commands, export_dir)))
+    router = Router(load_skills(DialogueConfig(), ()), commands, "chat")
+    return router
+
+
+async def until_idle(rounds: int = 50) -> None:
+    """Let every task run as far as it can without time passing."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
