@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,26 @@ def load_adapter(folder: Path, base: BaseModelFacts, *, allow_unpinned: bool = F
     return CheckedAdapter(config, pairs, digest.hexdigest(), pin)
 
 
+def inspect_adapter(folder: Path) -> AdapterConfig:
+    """Return the configuration of an adapter that another program will load: everything is checked but the fit to its base.
+
+    Raises AdapterRejected.
+    """
+    with _opened(folder) as descriptor:
+        _check_entries(descriptor)
+        config = parse_config(_read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES))
+        weights = _read(descriptor, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+    _pinned_base(weights)
+    entries = _parsed(weights)
+    names = {tensor_name(layer, name, side) for layer in range(len(entries)) for name in config.projections for side in "AB"}
+    for name, entry in entries:
+        shape = tuple(entry["shape"])
+        if len(shape) != 2 or shape[0 if ".lora_A." in name else 1] != config.r:
+            raise AdapterRejected(f"The tensor {ascii(name)[:120]} has not the rank {config.r}.")
+        _matrix(name, entry["dtype"], shape, entry["data"], dict.fromkeys(names, shape))
+    return config
+
+
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
     """Give a descriptor of a folder that is no link."""
@@ -149,15 +170,19 @@ def _pinned_base(weights: bytes) -> str | None:
 
 def _tensors(weights: bytes, config: AdapterConfig, base: BaseModelFacts) -> dict[str, Matrix]:
     """Return every tensor as finite float32, by name, if the file holds exactly the expected ones."""
-    try:
-        entries = safetensors.deserialize(weights)
-    except safetensors.SafetensorError:
-        raise AdapterRejected(f"{WEIGHTS_FILE} is not a whole safetensors file.") from None
     shapes = dict(_expected(config, base))
-    found = {name: _matrix(name, entry["dtype"], tuple(entry["shape"]), entry["data"], shapes) for name, entry in entries}
+    found = {name: _matrix(name, entry["dtype"], tuple(entry["shape"]), entry["data"], shapes) for name, entry in _parsed(weights)}
     if len(found) != len(shapes):
         raise AdapterRejected(f"The adapter holds {len(found)} tensors; rank, targets and base model ask for {len(shapes)}.")
     return found
+
+
+def _parsed(weights: bytes) -> list[tuple[str, Any]]:
+    """Return (name, {dtype, shape, data}) of each tensor."""
+    try:
+        return safetensors.deserialize(weights)
+    except safetensors.SafetensorError:
+        raise AdapterRejected(f"{WEIGHTS_FILE} is not a whole safetensors file.") from None
 
 
 def _expected(config: AdapterConfig, base: BaseModelFacts) -> list[tuple[str, tuple[int, int]]]:

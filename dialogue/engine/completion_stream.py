@@ -1,0 +1,84 @@
+"""What a streamed completion says, as engine events. Pure: parsed JSON in, events out."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from dialogue.engine.base import FinishReason, GenerationFinished, TextDelta
+
+REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+HALF_CHARACTER = "\ufffd"  # what a server shows for a character that was cut off
+
+
+class StreamBroken(Exception):
+    """The stream tells of an error, or says something that is no completion."""
+
+    def __init__(self, words: str, status: int = 500) -> None:
+        super().__init__(words)
+        self.status = status  # as an HTTP status
+
+
+@dataclass(slots=True)
+class CompletionStream:
+    """Collects the chunks of one completion."""
+
+    prompt_tokens: int  # as sent; the server's own count replaces it
+    reason: FinishReason | None = None
+    ended: bool = False  # [DONE] was seen
+    chunks: int = 0  # that carried text
+    _usage: dict[str, Any] = field(default_factory=dict)
+    _timings: dict[str, Any] = field(default_factory=dict)
+    _held: str = ""  # replacement characters that may turn out to be the broken end
+
+    def feed(self, data: str) -> TextDelta | None:
+        """Take the data of one server-sent event; return the text in it, if there is some. Raises StreamBroken."""
+        if data.strip() == "[DONE]":
+            self.ended = True
+            return None
+        try:
+            chunk = json.loads(data)
+        except ValueError:
+            raise StreamBroken("sent a chunk that is no JSON") from None
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
+            raise StreamBroken("sent a chunk that is no completion")
+        if error := chunk.get("error"):
+            raise _told(error)
+        self._usage = chunk.get("usage") or self._usage
+        self._timings = chunk.get("timings") or self._timings
+        choices = chunk.get("choices")
+        return self._take(choices[0]) if choices else None
+
+    def _take(self, choice: Any) -> TextDelta | None:
+        if not isinstance(choice, dict) or not isinstance(choice.get("text", ""), str):
+            raise StreamBroken("sent a chunk that is no completion")
+        if (reason := choice.get("finish_reason")) is not None:
+            if reason not in REASONS:
+                raise StreamBroken(f"ended the generation itself ({str(reason)[:40]!a})")
+            self.reason = REASONS[reason]
+        text = self._held + choice.get("text", "")
+        shown = text.rstrip(HALF_CHARACTER)
+        self._held = text[len(shown) :]
+        if not shown:
+            return None
+        self.chunks += 1
+        return TextDelta(shown)
+
+    def finished(self, first_ms: float, total_ms: float) -> GenerationFinished:
+        """Return the last event; the times are the client's, used where the server does not tell its own. Needs `reason`."""
+        assert self.reason is not None  # noqa: S101 - the caller has looked
+        details = self._usage.get("prompt_tokens_details") or {}
+        return GenerationFinished(
+            self.reason,
+            prompt_tokens=int(self._usage.get("prompt_tokens", self.prompt_tokens)),
+            completion_tokens=int(self._usage.get("completion_tokens", self.chunks)),
+            cached_tokens=int(details.get("cached_tokens") or self._timings.get("cache_n") or 0),
+            prompt_ms=float(self._timings.get("prompt_ms", first_ms)),
+            generation_ms=float(self._timings.get("predicted_ms", total_ms - first_ms)),
+        )
+
+
+def _told(error: Any) -> StreamBroken:
+    """Return what an error object in a stream tells."""
+    told = error if isinstance(error, dict) else {"message": error}
+    code = told.get("code")
+    return StreamBroken(str(told.get("message", "error")), code if isinstance(code, int) and 400 <= code < 600 else 500)

@@ -1,0 +1,163 @@
+"""RemoteEngine: servers that stream completions of token ids, on one machine or many.
+
+    generate ─► ranked(servers, cache_key) ─► POST /v1/completions ─► server-sent events ─► TextDelta …, GenerationFinished
+
+A conversation stays on one server, where its KV lies; another one takes over only when that server fails before its first
+token. After the first token nothing is tried again here: the caller decides. Closing the stream cancels on the server.
+"""
+
+import asyncio
+import hmac
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+import httpx2
+
+from dialogue.config import RemoteConfig
+from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, GenerationEvent, GenerationRequest
+from dialogue.engine.remote_call import RemoteCall, RemoteTimeouts
+from dialogue.engine.remote_examine import Encode
+from dialogue.engine.remote_fleet import Fleet
+from dialogue.engine.remote_servers import ServerFacts, ServerKind, completion_body
+from dialogue.engine.replicas import Replica, ranked
+from dialogue.errors import AdapterUnknown, DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, RequestTooLong
+
+
+class RemoteEngine:
+    """Implements `Engine` over HTTP.
+
+    `encode` cuts plain text into ids as the prompts are cut; where a server has /tokenize, the two are compared at the start.
+    """
+
+    def __init__(
+        self,
+        config: RemoteConfig,
+        *,
+        encode: Encode | None = None,
+        timeouts: RemoteTimeouts | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._timeouts = timeouts or RemoteTimeouts()
+        self._clock = clock
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {config.api_key}"} if config.api_key else {},
+            timeout=httpx2.Timeout(None, connect=self._timeouts.connect_s),  # the rest is timed by what is waited for
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
+            trust_env=False,
+        )
+        self._fleet = Fleet(config, self._client, encode, self._timeouts, clock)
+        self._salt_key = secrets.token_bytes(32)
+        self._info: EngineInfo | None = None
+        self._reviver: asyncio.Task[None] | None = None
+        self._running = 0
+        self._closed = False
+
+    async def start(self) -> EngineInfo:
+        """Examine the servers; one that can serve is enough. Raises EngineUnavailable with what is wrong."""
+        if self._closed:
+            raise EngineUnavailable("the engine is closed")
+        if self._info is None:
+            self._info = await self._fleet.start()
+            self._reviver = asyncio.create_task(self._keep_reviving())
+        return self._info
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """Stream one generation. Raises every EngineError but RequestPoisoned."""
+        self._check(request)
+        deadline = self._clock() + request.deadline_s
+        refusals: list[EngineError] = []
+        self._running += 1
+        try:
+            for replica in ranked(self._fleet.replicas, request.cache_key or request.request_id, self._clock()):
+                begun = False
+                try:
+                    async with aclosing(self._attempt(replica, request, deadline)) as events:
+                        async for event in events:
+                            begun = True
+                            yield event
+                except (EngineUnavailable, EngineOverloaded, AdapterUnknown) as error:
+                    if self._closed:
+                        raise EngineUnavailable("the engine is closed") from None
+                    refusals.append(self._fleet.noted(replica, error))
+                    if begun:
+                        raise refusals[-1] from None
+                else:
+                    return
+            raise worth_telling(refusals)
+        finally:
+            self._running -= 1
+
+    async def set_adapters(self, adapters: Sequence[AdapterRef]) -> None:
+        """Make sure that the servers have these adapters; new requests may name them. Raises AdapterRejected."""
+        await self._fleet.set_adapters(adapters)
+
+    def health(self) -> EngineHealth:
+        replicas = self._fleet.replicas
+        answering = sum(replica.facts is not None for replica in replicas)
+        troubles = "".join(f"; {replica.label} {replica.detail}" for replica in replicas if replica.detail)
+        ready = self._info is not None and not self._closed and answering > 0
+        return EngineHealth(ready, f"{answering} of {len(replicas)} servers answer{troubles}", running=self._running)
+
+    async def close(self) -> None:
+        """Break off what runs and leave the servers. Idempotent."""
+        self._closed = True
+        if self._reviver is not None:
+            self._reviver.cancel()
+            await asyncio.gather(self._reviver, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _keep_reviving(self) -> None:
+        while True:
+            await asyncio.sleep(self._timeouts.revive_s)
+            await self._fleet.revive()
+
+    def _check(self, request: GenerationRequest) -> None:
+        if self._info is None or self._closed:
+            raise EngineUnavailable("the engine is closed" if self._closed else "the engine is not started")
+        if request.adapter is not None and request.adapter not in self._fleet.adapters:
+            raise AdapterUnknown(f"the adapter {request.adapter!a} is not loaded")
+        if len(request.prompt) >= self._info.context_tokens:
+            raise RequestTooLong(f"{len(request.prompt)} tokens do not fit into a context of {self._info.context_tokens}")
+
+    async def _examined(self, replica: Replica, deadline: float) -> ServerFacts:
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                return await self._fleet.examine(replica)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline of the request passed") from None
+
+    async def _attempt(self, replica: Replica, request: GenerationRequest, deadline: float) -> AsyncGenerator[GenerationEvent, None]:
+        """Stream one generation from one server."""
+        facts = replica.facts or await self._examined(replica, deadline)
+        salt = hmac.new(self._salt_key, (request.cache_key or request.request_id).encode(), "sha256").hexdigest()
+        handle = None if request.adapter is None else replica.adapters.get(request.adapter)
+        call = RemoteCall(
+            client=self._client,
+            url=f"{replica.url}/v1/completions",
+            body=completion_body(facts, self._config.model, request, handle, salt),
+            request=request,
+            deadline=deadline,
+            timeouts=self._timeouts,
+            secret=self._config.api_key,
+            keep_alive=facts.kind is not ServerKind.LLAMACPP,  # llama.cpp drops a connection that has carried a stream
+            clock=self._clock,
+        )
+        replica.running += 1
+        try:
+            async with aclosing(call.stream()) as events:
+                async for event in events:
+                    replica.succeeded()
+                    yield event
+        finally:
+            replica.running -= 1
+
+
+def worth_telling(refusals: Sequence[EngineError]) -> EngineError:
+    """Of what all servers said, return what helps the caller most: come back soon, then what is wrong."""
+    overloaded = [error for error in refusals if isinstance(error, EngineOverloaded)]
+    if overloaded:
+        return min(overloaded, key=lambda error: error.retry_after_s)
+    return next((error for error in refusals if isinstance(error, AdapterUnknown)), refusals[0])
