@@ -1,7 +1,9 @@
 """The tokenizer of a GGUF file as a `tokenizer.json`, so that a chat needs neither transformers nor torch.
 
 A GGUF file names its pre-tokenizer by a word (`tokenizer.ggml.pre`). The words below are those whose rules are known here
-and that were compared with llama.cpp's own ids; any other is refused, because a wrong rule changes ids silently.
+and that were compared with llama.cpp's own ids; any other is refused, because a wrong rule changes ids silently. Two
+differences are meant, both towards what the model was trained with: Qwen's text is composed (NFC) first, and the words of
+gpt-4o and tekken count combining marks as letters.
 
     gpt2    byte-level BPE: merges in the file, pre-tokenizer by its word
     llama   SentencePiece: the merges follow from the scores; spaces are "▁", unknown characters fall back to bytes
@@ -101,7 +103,7 @@ def _read_tokenizer_fields(path: Path) -> dict[str, Any]:
     """Return the file's `tokenizer.*` values by their last names (`tokens`, `merges`, `pre`, `chat_template`, …)."""
     try:
         reader = gguf.GGUFReader(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise ModelError(f"{path} cannot be read as a GGUF file: {error}.") from error
     prefix = "tokenizer."
     fields = {name.removeprefix(prefix).removeprefix("ggml."): f.contents() for name, f in reader.fields.items() if name.startswith(prefix)}

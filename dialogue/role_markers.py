@@ -33,11 +33,14 @@ class RoleMarkers:
         self.markers = tuple(sorted(markers, key=lambda marker: (-len(marker), marker)))
         inline = {marker for marker, begins_line in places if not begins_line or not marker[:1].isalnum()}
         self.stop_texts = tuple(marker if marker in inline else f"\n{marker}" for marker in self.markers)
-        self._pattern = re.compile("|".join(map(_pattern, self.stop_texts)) or "(?!)", re.IGNORECASE)
+        self._patterns = [re.compile(_pattern(text), re.IGNORECASE) for text in self.stop_texts]
 
     def defuse(self, text: str) -> str:
         """Return `text` without invisible characters and with its markers broken."""
-        return self._pattern.sub(lambda match: f"{match[0][:-1]} {match[0][-1]}", strip_invisible(text))
+        text = strip_invisible(text)
+        for pattern in self._patterns:  # one after the other: a marker may be part of a longer one
+            text = pattern.sub(lambda match: f"{match[0][:-1]} {match[0][-1]}", text)
+        return text
 
 
 def _lines(text: str) -> list[str]:

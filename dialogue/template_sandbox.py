@@ -27,7 +27,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dialogue.errors import TemplateError
 
 MAX_SOURCE = 200_000
-MAX_STEPS = 100_000
+MAX_STEPS = 50_000
 MAX_SECONDS = 2.0
 MAX_OUTPUT = 1_000_000
 
@@ -140,6 +140,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str) and method in _SIZED_METHODS:
             return _SIZED_METHODS[method](owner, *args, **kwargs)
         return super().call(context, obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Leave `str.format` to `is_safe_attribute`: Jinja's safe version still pads to any width."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return not (isinstance(obj, str) and attr in _WIDENING_METHODS) and super().is_safe_attribute(obj, attr, value)
