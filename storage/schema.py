@@ -73,6 +73,11 @@ def head() -> str:
     return newest
 
 
+def revisions() -> tuple[str, ...]:
+    """Return every schema that this program knows, oldest first."""
+    return tuple(script.revision for script in reversed(list(_scripts().walk_revisions())))
+
+
 def make_ready(target: SqliteTarget | PostgresTarget, config: StorageConfig) -> None:
     """Give an empty database its tables; raise SchemaMismatch for one of another version. The caller holds the SQLite lock."""
     with _connected(target, config) as connection:
@@ -91,7 +96,10 @@ def _locked(config: StorageConfig) -> Iterator[SqliteTarget | PostgresTarget]:
     if isinstance(target, PostgresTarget):
         yield target
         return
-    prepare_file(target.path)
+    try:
+        prepare_file(target.path)
+    except OSError as error:
+        raise DatabaseUnavailable(f"cannot open {target.path}: {error.strerror}") from None
     lock = FileLock(target.path, "kefu db")
     try:
         yield target
@@ -161,6 +169,5 @@ def _is_empty(connection: Connection) -> bool:
 
 
 def _check_known(revision: str | None) -> None:
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in revisions():
         raise SchemaMismatch(f"the database has schema {revision}, which is newer than this Kefu; install a newer Kefu")

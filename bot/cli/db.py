@@ -27,6 +27,7 @@ def group() -> None:
 def upgrade(ctx: typer.Context, revision: Annotated[str, typer.Argument(help="Schema to reach.")] = "head") -> None:
     """Bring the database to the schema of this Kefu."""
     config = prepare(ctx).storage_config()
+    _check_revision(revision, "head")
     before = schema.current(config)
     schema.upgrade(config, revision)
     after = schema.current(config)
@@ -42,6 +43,7 @@ def downgrade(
 ) -> None:
     """Go back to an older schema; what it cannot hold is lost."""
     config = prepare(ctx).storage_config()
+    _check_revision(revision, "base")
     ask_consent(f"Going back to schema {revision} deletes what that schema cannot hold.", yes=yes)
     before = schema.current(config)
     schema.downgrade(config, revision)
@@ -77,3 +79,9 @@ def restore(
     with ByteProgress(f"Restoring {source}") as progress:
         backup_file.restore(settings.storage_config(), source, progress.update)
     note(f"Restored {source}.")
+
+
+def _check_revision(revision: str, also: str) -> None:
+    known = (*schema.revisions(), also)
+    if revision not in known:
+        raise typer.BadParameter(f"there is no schema {revision!r}; there are {', '.join(known)}")

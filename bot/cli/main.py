@@ -63,8 +63,8 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     try:
         return _invoke(hoist(arguments), session)
-    except BrokenPipeError:
-        _silence_stdout()
+    except BrokenPipeError:  # whoever read our output has gone, and wants no words
+        _abandon_stdout()
         return ExitCode.FAILURE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 the last fence: every mistake ends as a sentence
         return _report(error, session)
@@ -110,10 +110,14 @@ def _report(error: BaseException, session: Session) -> int:
         )
         if failure.hint:
             typer.echo(failure.hint, err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_stdout()
     return failure.code
 
 
-def _silence_stdout() -> None:
-    """Let the interpreter's own flush at exit find a place to write to: the reader of our pipe has gone."""
+def _abandon_stdout() -> None:
+    """Let the interpreter's own flush at exit find a place to write to."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())

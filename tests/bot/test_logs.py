@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from bot.logs import MESSAGE_FIELDS, configure_logging
+from tests.bot.cli.program import kept_logging
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw_"
@@ -24,15 +25,8 @@ LOGGER_NAMES = frozenset({"log", "logger", "_log", "_logger", "LOG", "_LOG"})
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """Put the logging of this process back after each test."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, structlog.get_config())
-    levels = {name: logging.getLogger(name).level for name in ("httpx", "httpx2", "sqlalchemy", "uvicorn", "aiosqlite")}
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:], root.level = before[0], before[1]
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    structlog.configure(**before[2])
+    with kept_logging():
+        yield
 
 
 def records(text: str) -> list[dict[str, object]]:
