@@ -1,5 +1,6 @@
 """Foreign template code ends, stays small, and reaches nothing."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -57,10 +58,10 @@ def test_a_template_cannot_run_or_grow_for_ever(source: str) -> None:
 )
 def test_a_template_reaches_nothing(source: str) -> None:
     """No attribute of Python's, no other file, no change of what it is given: an error, or nothing at all."""
-    try:
-        assert SandboxedTemplate(source, {}).render(NOW, messages=[{}]) == ""
-    except TemplateError as error:
-        assert "template" in str(error)
+    output = ""
+    with suppress(TemplateError):
+        output = SandboxedTemplate(source, {}).render(NOW, messages=[{}])
+    assert output == ""
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ _GEMMA = ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
 _GEMMA_WORDS = ("\n", "\n\n", "\n\n\n", SPACE * 2, SPACE * 3, SPACE * 4, "<table>", "</table>")
 _LLAMA2_SPECIAL = SpecialTokens(bos="<s>", eos="</s>", unk="<unk>")
 
-_FAMILIES: Mapping[str, Callable[[], TinyTokenizer]] = {
+FAMILIES: Mapping[str, Callable[[], TinyTokenizer]] = {
     "smollm": lambda: byte_level("smollm", _CHATML, _CHATML_SPECIAL, control_first=True),
     "llama3": lambda: byte_level("llama-bpe", _LLAMA3, _LLAMA3_SPECIAL, control_first=False),
     "qwen": lambda: byte_level(
@@ -150,7 +150,7 @@ _FAMILIES: Mapping[str, Callable[[], TinyTokenizer]] = {
 @cache
 def tiny_tokenizer(family: str) -> TinyTokenizer:
     """Return the tokenizer of a family, made once."""
-    return _FAMILIES[family]()
+    return FAMILIES[family]()
 
 
 def template_source(name: str) -> str:
