@@ -146,7 +146,7 @@ class PromptBuilder:
         language = plan.language
         extras: list[Section] = []
         if plan.quoted_text.strip():
-            quote, _ = self._shorten(plan.quoted_text.strip(), self.limits.quote, language)
+            quote, _ = self._shorten(plan.quoted_text, self.limits.quote, language)
             extras.append(Section("quote", prompt_text("quote", language, quote=quote)))
         texts = [_passage_text(number, passage) for number, passage in enumerate(plan.passages, start=1)]
         fitting = take_while_fits(texts, self.limits.passages, self._measure)
@@ -173,7 +173,7 @@ class PromptBuilder:
         def note(count: int) -> str:
             return "\n" + prompt_text("left_out", language, count=count) + "\n"
 
-        return shorten(strip_invisible(text), limit, self._measure, note)
+        return shorten(strip_invisible(text).strip(), limit, self._measure, note)
 
     def _size(self, turn: TurnRecord, language: str) -> int:
         texts = (self._shorten(text, self.limits.message, language)[0] for text in (turn.user_text, shown_reply(turn)) if text)

@@ -202,8 +202,12 @@ async def test_passages_reach_the_prompt_and_the_document() -> None:
 
 async def test_the_request_is_the_owners() -> None:
     """Sampling, seed, adapter and keys of the request are those of settings, conversation and user."""
+
+    def newest(conversation_id: str, skill: str) -> str:
+        return f"release-{skill}"
+
     config = DialogueConfig(seed=42, temperature=0.5, top_p=0.9, top_k=30, repetition_penalty=1.2, max_reply_tokens=99, deadline_s=33)
-    async with dialogue(config, adapter_for=lambda conversation, skill: f"release-{skill}") as kefu:
+    async with dialogue(config, adapter_for=newest) as kefu:
         said = await kefu.say("hi", turn_id="c" * 32)
         request = kefu.engine.requests[0]
         sampling = request.sampling
