@@ -14,15 +14,14 @@ from bot.cli.data import operate
 from bot.cli.findings import Finding, error, ok, warning
 from bot.model_files import NO_FILES
 from bot.settings import LoadedSettings, Settings
-from bot.settings_sources import SECRETS
 from dialogue.engine.download import file_sha256
 from dialogue.engine.models import list_cached, parse_reference
 from storage import schema
 from storage.errors import DatabaseBusy
 from storage.lockfile import read_holder
+from storage.sqlite import version_warning
 from storage.url import SqliteTarget, parse_url
 
-MANY_WRITERS_BUG = (3, 7, 0), (3, 51, 3)  # from, and fixed in: the WAL may be reset under a second writer
 LOW_BYTES, EMPTY_BYTES = 1 << 30, 100 << 20  # free disk space that is worth a warning, and an error
 SANE_YEARS = range(2026, 2100)
 DRIFT_MS = 5_000  # between this machine and the database; leases last 30 s
@@ -33,14 +32,14 @@ def check_settings(loaded: LoadedSettings) -> Sequence[Finding]:
     """Tell which sources were read, and whether a file with secrets can be read by others."""
     sources = [*map(str, loaded.files), *loaded.variables]
     findings = [ok("settings", f"read from {', '.join(sources)}" if sources else "all defaults: no file and no variable is set")]
-    exposed = [path for path in loaded.files if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) and _may_hold_secrets(path)]
+    secrets = loaded.settings.secrets()
+    exposed = [path for path in loaded.files if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) and _holds_any(path, secrets)]
     return findings + [warning("settings", f"{path} holds a secret and can be read by others", f"chmod 600 {path}") for path in exposed]
 
 
-def _may_hold_secrets(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace").lower()
-    names = "|".join(re.escape(name) for _, name in SECRETS)
-    return re.search(rf"^[^#\n]*\b\w*({names})\w*\s*=\s*\S", text, re.MULTILINE) is not None
+def _holds_any(path: Path, secrets: Sequence[str]) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return any(secret in text for secret in secrets)
 
 
 def check_database(settings: Settings) -> Sequence[Finding]:
@@ -67,11 +66,8 @@ def _check_busy(file: Path | None) -> Sequence[Finding]:
 
 
 def _check_sqlite_version(facts: schema.DatabaseFacts) -> Sequence[Finding]:
-    version = tuple(int(part) for part in facts.version.split(".")) if facts.dialect == "sqlite" else ()
-    affected, fixed = MANY_WRITERS_BUG
-    if not version or not affected <= version < fixed:
-        return []
-    return [ok("database", f"SQLite {facts.version} has a bug with several writers (fixed in 3.51.3); Kefu writes with one, so it is safe")]
+    note = version_warning() if facts.dialect == "sqlite" else None
+    return [ok("database", note)] if note else []  # nothing to mend: Kefu writes over one connection
 
 
 def check_delivery(settings: Settings) -> Sequence[Finding]:
