@@ -1,0 +1,60 @@
+"""Operations on stored data: their arguments come from a socket and are not believed."""
+
+import json
+
+import pytest
+
+from bot.data_operations import DataOperations, data_operations
+from bot.errors import CliError
+from storage.config import StorageConfig
+from storage.testing import temporary_database
+
+ANN = {"channel": "test", "account": "shop", "external_id": "ann"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("conversations.list", {"limit": "5"}),
+        ("conversations.list", {"limit": 0}),
+        ("conversations.list", {"limit": 10_000}),
+        ("conversations.list", {"limit": True}),
+        ("conversations.list", {"before": 3}),
+        ("conversations.show", {}),
+        ("conversations.show", {"id": ["x"]}),
+        ("turns.document", {"id": None}),
+        ("users.export", {"channel": "test"}),
+        ("users.erase", {**ANN, "external_id": 7}),
+        ("db.backup", {"path": "relative.db"}),
+        ("db.backup", {}),
+    ],
+)
+async def test_wrong_arguments_are_refused(operation: str, arguments: dict[str, object]) -> None:
+    """An argument of the wrong type or size is a usage error in a sentence, and nothing else happens."""
+    async with temporary_database() as database:
+        with pytest.raises(CliError) as caught:
+            await data_operations(database, StorageConfig("sqlite:///unused.db"))[operation](arguments)
+    assert caught.value.code == 2
+
+
+async def test_results_are_json() -> None:
+    """What an operation returns can cross the control socket."""
+    async with temporary_database() as database:
+        operations = DataOperations(database, StorageConfig("sqlite:///unused.db"))
+        await database.write(lambda unit: unit.conversations.ensure("test", "shop", "ann", True))
+        listed = await operations.list_conversations({})
+        shown = await operations.show_conversation({"id": listed[0]["id"]})
+        status = await operations.status({})
+    assert json.loads(json.dumps([listed, shown, status])) == [listed, shown, status]
+    assert status["pending"] == 0
+
+
+async def test_an_erasure_stands_in_the_audit_log() -> None:
+    """Who was erased is written down by internal id, in the same transaction."""
+    async with temporary_database() as database:
+        operations = DataOperations(database, StorageConfig("sqlite:///unused.db"))
+        user = await database.write(lambda unit: unit.users.ensure("test", "shop", "ann", "Ann"))
+        counts = await operations.erase_user(ANN)
+        (entry, *_) = await database.read(lambda unit: unit.audit.list())
+    assert counts["users"] == 1
+    assert (entry.action, entry.subject) == ("user.erase", user.id)
