@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from typing import Any
 
 from storage import schema
@@ -24,9 +25,11 @@ from storage.lockfile import FileLock
 from storage.postgres import PostgresBackend
 from storage.sqlite import SqliteBackend, prepare_file
 from storage.translate import translated
+from storage.unit_of_work import UnitOfWork
 from storage.url import PostgresTarget, SqliteTarget, parse_url
 
 _log = logging.getLogger(__name__)
+_in_unit: ContextVar[bool] = ContextVar("in_unit", default=False)
 
 
 class Database:
@@ -45,7 +48,7 @@ class Database:
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on one consistent state; it cannot write. Raises what `work` raises, and StorageError."""
-        return await self._shielded(self._backend.read(work))
+        return await self._shielded(self._backend.read(_alone(work)))
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` and return its result after COMMIT.
@@ -53,7 +56,7 @@ class Database:
         If `work` raises, nothing of this unit is kept and the error comes back. On PostgreSQL `work` may run more than once.
         Raises StorageError when the commit fails; then nothing of the unit is kept either, unless the connection was lost just then.
         """
-        return await self._shielded(self._backend.write(work))
+        return await self._shielded(self._backend.write(_alone(work)))
 
     async def scrub(self) -> None:
         """Remove the bytes of deleted rows from the files: after `users.erase`. Rewrites the database, so it takes a while."""
@@ -75,9 +78,9 @@ class Database:
                     self._lock.release()
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._closed:
+        if self._closed or _in_unit.get():
             work.close()
-            raise DatabaseUnavailable("the database is closed")
+            raise DatabaseUnavailable("the database is closed") if self._closed else RuntimeError("a unit of work cannot begin another one")
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -88,6 +91,19 @@ class Database:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.debug("unit_failed", extra={"error": type(error).__name__})
+
+
+def _alone(work: Work[T]) -> Work[T]:
+    """Let `work` be noticed when it begins another unit: on SQLite it would wait for itself for ever."""
+
+    async def noticed(unit: UnitOfWork) -> T:
+        token = _in_unit.set(True)
+        try:
+            return await work(unit)
+        finally:
+            _in_unit.reset(token)
+
+    return noticed
 
 
 async def open_database(config: StorageConfig, *, clock: Clock | None = None, owner: str = "kefu") -> Database:

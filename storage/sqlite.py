@@ -25,7 +25,7 @@ from storage import one_trip
 from storage.backend import T, Work
 from storage.clock import Clock
 from storage.config import StorageConfig
-from storage.errors import DatabaseBusy
+from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.translate import translate
 from storage.unit_of_work import UnitOfWork
 
@@ -60,9 +60,13 @@ def version_warning() -> str | None:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the folder and an empty file that only its owner can read, if they do not exist."""
+    """Make the folder and an empty file that only its owner can read, if they do not exist.
+
+    A file that is there is not touched: opening and closing it here would drop SQLite's own locks on it in this process.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 @dataclass(slots=True)
@@ -115,8 +119,6 @@ class SqliteBackend:
                 await connection.exec_driver_sql("ROLLBACK")
 
     async def write(self, work: Work[T]) -> T:
-        if self._writing_task is not None and asyncio.current_task() is self._writing_task:
-            raise RuntimeError("a unit of work must not begin another one")
         unit = _Unit(work, asyncio.get_running_loop().create_future())
         self._waiting.append(unit)
         if self._writing_task is None:
@@ -174,7 +176,9 @@ class SqliteBackend:
         await self._execute("SAVEPOINT unit")
         try:
             unit.result = await unit.work(UnitOfWork(self._connection, self._config, self._clock))
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for this unit
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_being_cancelled():
+                raise
             unit.error = translate(error)
             # Fails if SQLite rolled back the whole transaction, a full disk for example. Then the whole group fails.
             await self._execute("ROLLBACK TO unit")
@@ -190,12 +194,19 @@ class SqliteBackend:
             unit.answer()
 
     def _fail(self, group: list[_Unit], error: BaseException) -> None:
+        reason = translate(error) if isinstance(error, Exception) else DatabaseUnavailable("the program is ending")
         for unit in group:
-            unit.error = translate(error)
+            unit.error = reason
             unit.answer()
 
     def _take_group(self) -> list[_Unit]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._config.group_limit))]
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether somebody ends this task, and not the unit itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _free_leases(unit: UnitOfWork) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 # The server keeps what a test needs and nothing more: no test here cuts its power.
-_FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+_FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "deadlock_timeout = '50ms'")
 
 
 @contextmanager
