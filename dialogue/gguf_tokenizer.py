@@ -69,7 +69,7 @@ PRE_TOKENIZERS: Mapping[str, list[Document]] = {
 # A word that is a piece as it stands is taken whole, before any merge.
 _IGNORES_MERGES = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2", "tekken"})
 # These models were trained on composed characters; llama.cpp leaves that to the caller.
-_COMPOSES = frozenset({"qwen2", "deepseek-r1-qwen", "qwen35"})
+COMPOSES = frozenset({"qwen2", "deepseek-r1-qwen", "qwen35"})
 
 _SPACE = "\u2581"
 
@@ -129,7 +129,7 @@ def _byte_level_parts(fields: Mapping[str, Any]) -> Document:
         known = ", ".join(PRE_TOKENIZERS)
         raise ModelError(f'The model\'s pre-tokenizer "{word}" is not known to Kefu, so its ids would be wrong. Known are: {known}.')
     return {
-        "normalizer": {"type": "NFC"} if word in _COMPOSES else None,
+        "normalizer": {"type": "NFC"} if word in COMPOSES else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": PRE_TOKENIZERS[word]},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": _bpe(_vocab(fields), [merge.split(" ", 1) for merge in fields["merges"]]) | {"ignore_merges": word in _IGNORES_MERGES},
