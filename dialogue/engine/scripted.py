@@ -151,7 +151,7 @@ class ScriptedEngine:
             await self._fail_if_told(request, number, made, deadline)
             if rest := stops.flush():
                 yield TextDelta(rest)
-            yield GenerationFinished(
+            finished = GenerationFinished(
                 reason=FinishReason.LENGTH if made == limit and not stops.stopped else FinishReason.STOP,
                 prompt_tokens=len(request.prompt),
                 completion_tokens=made,
@@ -163,6 +163,7 @@ class ScriptedEngine:
         finally:
             self._running -= 1
             self._free.release()
+        yield finished  # when the slot is free already: the consumer may never come back
 
     async def set_adapters(self, adapters: Sequence[AdapterRef]) -> None:
         """Make exactly these adapters available, before or after start(). A path that is no folder is rejected."""

@@ -1,15 +1,24 @@
 """Every engine that must keep the contract. Add yours to ENGINES: the suite runs over all of them."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dialogue.config import RemoteConfig
+from dialogue.engine.adapters import load_adapter
+from dialogue.engine.admission import AdmittedEngine
 from dialogue.engine.base import AdapterRef, Engine
+from dialogue.engine.breaker import BreakerEngine
+from dialogue.engine.lora_gguf import write_gguf
 from dialogue.engine.process import ProcessEngine
+from dialogue.engine.remote import RemoteEngine
 from dialogue.engine.scripted import ScriptedEngine
 from dialogue.engine.spec import EngineSpec
+from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
+from tests.fakes.llama_server import llama_server
+from tests.fakes.tiny_gguf import story_prompt, story_teller, write_tiny_gguf
 
 
 @dataclass(frozen=True)
@@ -58,10 +67,35 @@ def scripted_arm(name: str, make: Callable[[dict[str, Any]], Engine]) -> Arm:
     return Arm(name, open_subject)
 
 
+@asynccontextmanager
+async def open_remote(folder: Path, servers: int) -> AsyncGenerator[Subject, None]:
+    """RemoteEngine over HTTP to real llama.cpp servers with an API key and a converted adapter."""
+    model = story_teller()
+    base = write_tiny_gguf(model, folder / "base.gguf")
+    facts = model.facts("5" * 64)
+    tensors = random_tensors(facts, EVERY_PROJECTION, 8, seed=3, strength=3.0)
+    checked = load_adapter(write_adapter(folder / "peft", facts, targets=EVERY_PROJECTION, rank=8, tensors=tensors), facts)
+    write_gguf(checked, facts, folder / "release-1.gguf")
+    with ExitStack() as stack:
+        started = [stack.enter_context(llama_server(base, [folder / "release-1.gguf"], context=2048)) for _ in range(servers)]
+        config = RemoteConfig(tuple(server.url for server in started), "story-teller", started[0].api_key)
+        async with running(RemoteEngine(config)) as engine:
+            yield Subject(engine, story_prompt, story_prompt("你好", 0), AdapterRef("release-1", str(folder / "peft")))
+
+
+def remote_arm(name: str, servers: int) -> Arm:
+    """An arm over HTTP."""
+    return Arm(name, lambda folder: open_remote(folder, servers))
+
+
+def scripted_child(arguments: dict[str, Any], **spec: Any) -> ProcessEngine:
+    """A ScriptedEngine in a child process."""
+    return ProcessEngine(EngineSpec("scripted", arguments, **spec))
+
+
 ENGINES = [
     scripted_arm("scripted", lambda arguments: ScriptedEngine(**arguments)),
-    scripted_arm("process(scripted)", lambda arguments: ProcessEngine(EngineSpec("scripted", arguments))),
-    scripted_arm(
-        "process(scripted, adapters at start)", lambda arguments: ProcessEngine(EngineSpec("scripted", arguments, adapters_at_start=True))
-    ),
+    scripted_arm("process(scripted)", scripted_child),
+    scripted_arm("process(scripted), adapters at start", lambda arguments: scripted_child(arguments, adapters_at_start=True)),
+    scripted_arm("admission(breaker(process(scripted)))", lambda arguments: AdmittedEngine(BreakerEngine(scripted_child(arguments)))),
 ]
