@@ -91,7 +91,7 @@ class TerminalChannel:
 
     def __init__(self, screen: Screen, *, user: str, max_chars: int, fresh: bool = False) -> None:
         self.account = user
-        self._screen = screen
+        self.screen = screen
         self._max_chars = max_chars
         self._fresh = fresh
         self._questions: dict[str, _Question] = {}  # by event id
@@ -106,14 +106,14 @@ class TerminalChannel:
         try:
             if self._fresh:  # nobody waits for its answer: what is asked next comes after it anyway
                 await self._submit("/new", inlet, is_silent=True)
-            while (line := await self._screen.read_line()) is not None:
+            while (line := await self.screen.read_line()) is not None:
                 cleaned = clean_text(line, self._max_chars)
                 if cleaned.cut:
-                    self._screen.note(f"this line is too long: {cleaned.cut} characters of it are left out")
+                    self.screen.note(f"this line is too long: {cleaned.cut} characters of it are left out")
                 if cleaned.text.strip():
                     await self._ask(cleaned.text, inlet)
         finally:
-            self._screen.close()
+            self.screen.close()
 
     def stop_answer(self) -> bool:
         """Stop the answer that is being made; return whether there was one that is not being stopped already."""
@@ -134,16 +134,16 @@ class TerminalChannel:
     def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:  # noqa: ARG002 - a terminal has no placeholder
         event_id = target.message.message_ref
         self._turns[target.turn_id] = event_id
-        return _TerminalStream(self, self._screen, event_id)
+        return _TerminalStream(self, self.screen, event_id)
 
     async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:  # noqa: ARG002
         event_id = self._turns.pop(row.turn_id or "", "")
         question = self._questions.pop(event_id, None)
         try:
             if question is None and event_id not in self._stops:
-                self._screen.owe(row.text)
+                self.screen.owe(row.text)
             elif question is not None and not question.is_silent:
-                self._screen.finish(row.text)
+                self.screen.finish(row.text)
         except OSError as error:
             if question is not None:
                 question.resolve(error)
@@ -162,15 +162,15 @@ class TerminalChannel:
         if question is None:
             return
         if event.turn.status is TurnStatus.STOPPED and event.turn.engine:  # otherwise the answer itself says so
-            self._screen.note("stopped")
+            self.screen.note("stopped")
         if event.outbox_id is None:
-            self._screen.note("a person has this conversation; your message is kept")
+            self.screen.note("a person has this conversation; your message is kept")
             del self._questions[event_id]
             question.resolve()
 
     async def _ask(self, text: str, inlet: Inlet) -> None:
         question = await self._submit(text, inlet)
-        self._screen.wait()
+        self.screen.wait()
         await question.answered
         self._stopping = None
 

@@ -1,0 +1,293 @@
+"""The composition root: everything is wired here and nowhere else, and runs in one TaskGroup.
+
+    receivers ─► inbox ─► database ◄─ workers ─► delivery ─► channels
+                                        │
+                                   manager ─► engine
+    beside them: delivery sweep, control socket, health pages, housekeeping
+
+Start: database, control socket and HTTP port first, because they fail quickly and say why. The engine loads in the
+background; messages are accepted meanwhile, turns begin when it is ready.
+
+Stop (a signal, the control socket, or the last channel had nothing more to say): receivers end, running turns and
+deliveries get `limits.stop_timeout_s`, then they are cancelled and give their claims back. A second signal cancels at
+once. Engine and database are closed on every way out.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from bot.channels.ask import AskChannel, AskResult
+from bot.channels.base import Channel
+from bot.commands import Surroundings, direct_commands
+from bot.control import ControlServer, Operation
+from bot.data_operations import data_operations
+from bot.delivery import Delivery
+from bot.errors import CliError, ExitCode
+from bot.health import HealthServer, build_pages
+from bot.housekeeping import ADAPTERS_S, TIDY_S, AdapterWatch, Tidier, repeat
+from bot.inbox import Inbox, RunningTurns
+from bot.metrics import Metrics
+from bot.serving import UnstartedModel
+from bot.settings import Settings
+from bot.stopping import Stopping
+from bot.wakeup import Wakeup
+from bot.worker import WorkerConfig, WorkerPool
+from dialogue.manager import DialogueManager
+from dialogue.memory import memory_commands
+from dialogue.ports import ServedModel
+from dialogue.router import Command, Router
+from dialogue.skills.registry import load_skills
+from storage.database import Database, open_database
+from storage.errors import StorageError
+
+PROBE_S = 2.0  # how long /readyz waits for the database
+
+OpenModel = Callable[[], Awaitable[UnstartedModel]]
+Main = Callable[["App"], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How one run differs from another."""
+
+    command: str = "kefu run"  # what other processes are told about who has the database
+    http: bool = False  # serve the health pages, if the settings allow it
+    patience_s: float = 25.0  # what running answers get when the program ends
+    on_interrupt: Callable[[], bool] | None = None  # sees Ctrl-C first; True = it was meant for that, not for the program
+    main: Main | None = None  # runs beside everything else; the program ends when it returns
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is wired together once the database is open."""
+
+    database: Database
+    model: UnstartedModel
+    channels: tuple[Channel, ...]
+    inboxes: Mapping[Channel, Inbox]
+    delivery: Delivery
+    running: RunningTurns
+    wakeup: Wakeup
+    watch: AdapterWatch
+
+
+class App:
+    """One run of the program. Use it once."""
+
+    def __init__(self, settings: Settings, open_model: OpenModel, *, user: str = "operator") -> None:
+        self.ready = asyncio.Event()  # the engine takes requests
+        self.stopping = Stopping()
+        self.metrics = Metrics()
+        self._settings = settings
+        self._open_model = open_model
+        self._asking = AskChannel(user=user, max_chars=settings.limits.message_chars)
+        self._parts: Parts | None = None
+
+    async def run(self, channels: Sequence[Channel], options: RunOptions) -> ExitCode:
+        """Serve until asked to stop, until every channel has ended, or until `options.main` returns.
+
+        Raises whatever keeps a part from starting or running, possibly in an ExceptionGroup; `bot.errors.describe` has the words.
+        """
+        async with AsyncExitStack() as stack:
+            parts = self._parts = await self._open(stack, channels, options)
+            stack.enter_context(self.stopping.signals(options.on_interrupt))
+            await stack.enter_async_context(self._control_server(parts))
+            pages = self._health_server(parts) if options.http and self._settings.http.enabled else None
+            async with asyncio.TaskGroup() as group:
+                await self._supervise(group, parts, pages, options)
+        log.info("app.stopped", code=int(self.stopping.code))
+        return self.stopping.code
+
+    async def ask(self, text: str) -> AskResult:
+        """Return the answer to one question, once the engine is there. Only while `run` runs. Raises StorageError."""
+        if self._parts is None:
+            raise RuntimeError("questions are asked while the program runs")
+        return await self._asking.ask(text, self._parts.inboxes[self._asking])
+
+    async def _open(self, stack: AsyncExitStack, channels: Sequence[Channel], options: RunOptions) -> Parts:
+        """Open the database, build the engine, wire the parts. What was opened is closed by `stack`."""
+        database = await open_database(self._settings.storage_config(), owner=options.command)
+        stack.push_async_callback(database.close)
+        model = await self._open_model()
+        stack.push_async_callback(model.engine.close)
+        everywhere = (*channels, self._asking)
+        running, wakeup = RunningTurns(), Wakeup()
+        return Parts(
+            database=database,
+            model=model,
+            channels=tuple(channels),
+            inboxes={channel: self._inbox(database, channel, running, wakeup) for channel in everywhere},
+            delivery=Delivery(database, everywhere, metrics=self.metrics),
+            running=running,
+            wakeup=wakeup,
+            watch=AdapterWatch(database, model.engine, model.sha256),
+        )
+
+    def _inbox(self, database: Database, channel: Channel, running: RunningTurns, wakeup: Wakeup) -> Inbox:
+        return Inbox(
+            database,
+            channel.name,
+            channel.account,
+            max_bytes=self._settings.limits.event_bytes,
+            quiet_s=self._settings.dialogue.quiet_window_s if channel.capabilities.joins_bursts else 0.0,
+            wakeup=wakeup,
+            running=running,
+            metrics=self.metrics,
+        )
+
+    async def _supervise(self, group: asyncio.TaskGroup, parts: Parts, pages: HealthServer | None, options: RunOptions) -> None:
+        """Start everything, wait for the end, wind down."""
+        pool: asyncio.Future[WorkerPool] = asyncio.get_running_loop().create_future()
+        turns = group.create_task(self._serve_turns(parts, pool), name="turns")
+        sweep = group.create_task(parts.delivery.run(), name="delivery")
+        receivers = group.create_task(self._receive(parts), name="receivers")
+        tidier = Tidier(parts.database)
+        background = [
+            group.create_task(repeat(tidier.tidy, TIDY_S), name="housekeeping"),
+            group.create_task(repeat(parts.watch.look, ADAPTERS_S), name="adapters"),
+        ]
+        if pages is not None:
+            background.append(group.create_task(pages.run(), name="health"))
+        if options.main is not None:
+            background.append(group.create_task(self._run_main(options.main), name="main"))
+        await self.stopping.asked.wait()
+        log.info("app.stopping", patience_s=options.patience_s)
+        receivers.cancel()
+        if pool.done():
+            pool.result().close()
+        else:
+            turns.cancel()  # the engine never came up: there is nothing to finish
+        parts.delivery.close()
+        await self._finish({turns, sweep}, options.patience_s)
+        for task in (turns, sweep, *background):
+            task.cancel()
+
+    async def _serve_turns(self, parts: Parts, started: asyncio.Future[WorkerPool]) -> None:
+        """Start the engine, then let the workers work until they are closed."""
+        await parts.watch.look()
+        served = await parts.model.start()
+        pool = self._pool(parts, served)
+        started.set_result(pool)
+        self.ready.set()
+        log.info("app.ready", engine=served.info.engine, model=served.info.model, channels=[channel.name for channel in parts.channels])
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._settings.limits.workers):
+                workers.create_task(pool.run())
+
+    def _pool(self, parts: Parts, served: ServedModel) -> WorkerPool:
+        config = self._settings.dialogue_config()
+        storage = self._settings.storage_config()
+        manager = DialogueManager(parts.database, served, self._router(parts), config, adapter_for=parts.watch.current)
+        return WorkerPool(
+            parts.database,
+            manager,
+            tuple(parts.inboxes),
+            parts.delivery,
+            running=parts.running,
+            wakeup=parts.wakeup,
+            metrics=self.metrics,
+            config=WorkerConfig(self._settings.dialogue.quiet_window_s, storage.lease_s, storage.max_attempts),
+        )
+
+    def _router(self, parts: Parts) -> Router:
+        config = self._settings.dialogue_config()
+        commands: dict[str, Command] = dict(memory_commands())
+        router = Router(load_skills(config), commands, config.default_skill)
+        around = Surroundings(
+            database=parts.database,
+            assistant_name=config.assistant_name,
+            model=parts.model.reference,
+            engine_health=parts.model.engine.health,
+            list_commands=router.describe,
+            export_dir=self._settings.data_dir / "exports",
+        )
+        commands.update(direct_commands(around))
+        return router
+
+    async def _receive(self, parts: Parts) -> None:
+        """Receive on every channel; when all of them have ended, so does the program."""
+        async with asyncio.TaskGroup() as receivers:
+            for channel in parts.channels:
+                receivers.create_task(channel.receive(parts.inboxes[channel]), name=f"receive {channel.name}")
+        if parts.channels:
+            self.stopping.ask()
+
+    async def _run_main(self, main: Main) -> None:
+        await main(self)
+        self.stopping.ask()
+
+    async def _finish(self, work: set[asyncio.Task[None]], patience_s: float) -> None:
+        """Wait until all of `work` is done, the patience ends or somebody insists."""
+        done = asyncio.create_task(asyncio.wait(work))
+        forced = asyncio.create_task(self.stopping.forced.wait())
+        await asyncio.wait({done, forced}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        done.cancel()
+        forced.cancel()
+
+    def _control_server(self, parts: Parts) -> ControlServer:
+        operations: dict[str, Operation] = {
+            **data_operations(parts.database, self._settings.storage_config()),
+            "ping": self._ping,
+            "ask": self._ask_operation,
+            "stop": self._stop_operation,
+        }
+        return ControlServer(self._settings.control_socket, operations, max_bytes=self._settings.limits.control_bytes)
+
+    async def _ping(self, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {"ready": self.ready.is_set()}
+
+    async def _ask_operation(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        text = arguments.get("text")
+        if not isinstance(text, str) or not text.strip():
+            raise CliError("There is no question.", code=ExitCode.USAGE)
+        return (await self.ask(text)).as_json()
+
+    async def _stop_operation(self, _arguments: Mapping[str, Any]) -> None:
+        self.stopping.ask()
+
+    def _health_server(self, parts: Parts) -> HealthServer:
+        http = self._settings.http
+
+        async def reasons() -> list[str]:
+            return await self._missing(parts)
+
+        async def scrape() -> bytes:
+            await self._measure(parts)
+            return self.metrics.scrape()
+
+        return HealthServer(build_pages(reasons, scrape), http.host, http.port)
+
+    async def _missing(self, parts: Parts) -> list[str]:
+        missing = [] if await _answers(parts.database) else ["the database does not answer"]
+        health = parts.model.engine.health()
+        if not (self.ready.is_set() and health.ready):
+            missing.append(f"the engine is not ready ({health.detail or 'starting'})")
+        return missing
+
+    async def _measure(self, parts: Parts) -> None:
+        self.metrics.set_engine(parts.model.engine.health())
+        try:
+            async with asyncio.timeout(PROBE_S):
+                self.metrics.set_storage(
+                    await parts.database.read(lambda unit: unit.inbox.pending()),
+                    await parts.database.read(lambda unit: unit.inbox.oldest_pending_age_ms()),
+                    await parts.database.read(lambda unit: unit.outbox.counts()),
+                )
+        except (StorageError, TimeoutError) as error:
+            log.warning("metrics.incomplete", reason=str(error) or "the database does not answer")
+
+
+async def _answers(database: Database) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await database.read(lambda unit: unit.inbox.oldest_pending_age_ms())
+    except (StorageError, TimeoutError):
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""One question, one answer, for `kefu ask`: a channel whose platform is a coroutine that waits.
+
+Each question is a conversation of its own, so nothing of one stands in the prompt of another. It goes the way of every
+message; when the process dies, nobody waits any more, and housekeeping puts the remains aside (`bot.housekeeping`).
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from bot.channels.base import ChannelCapabilities, Inlet, PlaceholderSlot, RecordChunk, ReplyStream, ReplyTarget, UnparsableEvent
+from dialogue.messages import ConversationKey, IncomingMessage, ReplyCommitted, ReplyEvent, ReplyTimings, Sender
+from dialogue.normalise import clean_text
+from storage.ids import new_id
+from storage.records import ConversationRecord, InboxRecord, NewInboxItem, OutboxRecord, TurnRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AskResult:
+    """An answer and what it was made of."""
+
+    answer: str
+    turn: TurnRecord
+    timings: ReplyTimings
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `kefu ask --json` prints."""
+        turn, timings = self.turn, self.timings
+        return {
+            "answer": self.answer,
+            "turn_id": turn.id,
+            "status": turn.status.value,
+            "skill": turn.skill,
+            "engine": turn.engine,
+            "adapter": turn.adapter,
+            "tokens": {"prompt": timings.prompt_tokens, "cached": timings.cached_tokens, "completion": timings.completion_tokens},
+            "timings_ms": {
+                "queue": round(timings.queue_ms, 1),
+                "first_token": round(timings.first_token_ms, 1),
+                "total": round(timings.total_ms, 1),
+            },
+        }
+
+
+@dataclass(slots=True)
+class _Asker:
+    committed: ReplyCommitted | None = None
+    answer: asyncio.Future[AskResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class AskChannel:
+    """Lives as long as its process; its account is its own, so that no other process takes its questions."""
+
+    name = "ask"
+    capabilities = ChannelCapabilities(joins_bursts=False, resend_is_safe=True, timeout_s=5.0)
+
+    def __init__(self, *, user: str, max_chars: int) -> None:
+        self.account = new_id()
+        self._user = user
+        self._max_chars = max_chars
+        self._askers: dict[str, _Asker] = {}  # by chat
+        self._chats: dict[str, str] = {}  # turn id → chat
+
+    async def ask(self, text: str, inlet: Inlet) -> AskResult:
+        """Return the answer to `text`. Raises StorageError."""
+        chat = new_id()
+        asker = self._askers[chat] = _Asker()
+        raw = json.dumps({"text": clean_text(text, self._max_chars).text, "chat": chat}, ensure_ascii=False).encode()
+        try:
+            await inlet.accept([NewInboxItem(chat, chat, raw)])
+            return await asker.answer
+        finally:
+            del self._askers[chat]
+
+    async def receive(self, inlet: Inlet) -> None:  # noqa: ARG002 - questions come in by `ask`
+        await asyncio.Event().wait()
+
+    def parse(self, item: InboxRecord) -> IncomingMessage | None:
+        try:
+            event = json.loads(item.raw)
+            text, chat = str(event["text"]), str(event["chat"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnparsableEvent(f"not written by this program: {error}") from None
+        if chat not in self._askers:
+            return None
+        return IncomingMessage(ConversationKey(self.name, self.account, chat), Sender(self._user), text, is_private=True)
+
+    def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:  # noqa: ARG002 - there is no screen
+        chat = target.conversation.chat
+        self._chats[target.turn_id] = chat
+        return _AskStream(self._askers.get(chat))
+
+    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:  # noqa: ARG002
+        asker = self._askers.get(self._chats.pop(row.turn_id or "", ""))
+        if asker is not None and asker.committed is not None and not asker.answer.done():
+            asker.answer.set_result(AskResult(row.text, asker.committed.turn, asker.committed.timings))
+
+
+class _AskStream:
+    """Remembers how the turn ended."""
+
+    def __init__(self, asker: _Asker | None) -> None:
+        self._asker = asker
+
+    async def show(self, event: ReplyEvent) -> None:
+        if self._asker is None or not isinstance(event, ReplyCommitted):
+            return
+        self._asker.committed = event
+        if event.outbox_id is None and not self._asker.answer.done():
+            self._asker.answer.set_result(AskResult("", event.turn, event.timings))
+
+    async def close(self) -> None:
+        """Nothing is ever in flight."""

@@ -1,0 +1,99 @@
+"""What has to be done now and then: old documents and event ids go, dead questions are put aside, new adapters go live."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from dialogue.engine.base import AdapterRef, Engine
+from dialogue.errors import AdapterRejected, EngineError
+from storage.database import Database
+from storage.errors import StorageError
+from storage.records import OutboxState
+from storage.unit_of_work import UnitOfWork
+
+TIDY_S = 3600.0
+ADAPTERS_S = 10.0
+DEAD_QUESTION_MS = 3_600_000  # nobody waits an hour for `kefu ask`
+
+log = structlog.get_logger(__name__)
+
+
+async def repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    """Run `work` at once and then every `every_s` seconds, until cancelled. A database that is away is tried again next time."""
+    while True:
+        try:
+            await work()
+        except StorageError as error:
+            log.warning("housekeeping.postponed", reason=str(error))
+        await asyncio.sleep(every_s)
+
+
+class Tidier:
+    """Deletes what is kept for a time only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tidy(self) -> None:
+        """Do everything that is due. In small units, so that nobody waits for them. Raises StorageError."""
+        documents = 0
+        while expired := await self._database.write(lambda unit: unit.turns.expire_documents()):
+            documents += expired
+        events = await self._database.write(lambda unit: unit.inbox.expire())
+        questions = 0
+        while await self._database.write(_forget_question):
+            questions += 1
+        rows = await self._database.write(_cancel_answers)
+        log.info("housekeeping.done", documents=documents, events=events, questions=questions, answers=rows)
+
+
+async def _forget_question(unit: UnitOfWork) -> bool:
+    """Put one question of a dead `kefu ask` aside; return whether there was one."""
+    claim = await unit.inbox.claim("housekeeping", channel="ask", quiet_ms=DEAD_QUESTION_MS)
+    if claim is None:
+        return False
+    await unit.inbox.dismiss(claim, [item.id for item in claim.items])
+    await unit.inbox.release(claim)
+    return True
+
+
+async def _cancel_answers(unit: UnitOfWork) -> int:
+    """Cancel answers that no `kefu ask` waits for any more; return how many."""
+    now = await unit.now()
+    dead = [row for row in await unit.outbox.due("ask") if row.state is OutboxState.READY and row.created_at < now - DEAD_QUESTION_MS]
+    for row in dead:
+        await unit.outbox.cancel(row.id, "nobody waits for it")
+    return len(dead)
+
+
+class AdapterWatch:
+    """Keeps the engine on the active adapter release of its base model."""
+
+    def __init__(self, database: Database, engine: Engine, base_sha256: str) -> None:
+        self._database = database
+        self._engine = engine
+        self._base_sha256 = base_sha256
+        self._current: AdapterRef | None = None
+        self._rejected = ""
+
+    def current(self, conversation_id: str, skill: str) -> str | None:  # noqa: ARG002 - the shape of the port AdapterChoice
+        """Return the release that new turns use; None = base model."""
+        return None if self._current is None else self._current.name
+
+    async def look(self) -> None:
+        """Load the active release if it is another one than before. Raises StorageError."""
+        release = await self._database.read(lambda unit: unit.adapters.active(self._base_sha256))
+        wanted = None if release is None else AdapterRef(release.id, release.path)
+        if wanted == self._current or (wanted is not None and wanted.name == self._rejected):
+            return
+        # The one before stays loaded: turns that have chosen it are still on their way to the engine.
+        refs = [ref for ref in (wanted, self._current) if ref is not None]
+        try:
+            await self._engine.set_adapters(refs)
+        except (AdapterRejected, EngineError) as error:
+            self._rejected = "" if wanted is None else wanted.name
+            log.warning("adapter.rejected", wanted=wanted, serving=self._current, reason=str(error))
+            return
+        log.info("adapter.changed", now=wanted, before=self._current)
+        self._current, self._rejected = wanted, ""
