@@ -1,5 +1,6 @@
 """Names of languages in English and Chinese, and which language a text is in."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 Detector = Callable[[str], str | None]  # text -> IETF primary tag, None = cannot tell
 
 _SURE: Final = 0.35  # below this score a guess is worse than none
+_TAG: Final = re.compile(r"([a-z]{2,3})(?:-[a-z0-9]{2,8})+")
 _READ_CHARACTERS: Final = 400  # more text makes the detector slower, not better
 
 
@@ -81,7 +83,8 @@ MOST_WORDS: Final = max(len(name.split()) for name in _CODES)
 def find_language(name: str) -> str | None:
     """Return the tag of a language named by code or name, in English, Chinese or itself; None when it is no language."""
     wanted = name.strip().casefold().replace("_", "-")
-    return _CODES.get(wanted) or _CODES.get(wanted.split("-")[0] if wanted[2:3] == "-" else wanted)
+    tag = _TAG.fullmatch(wanted)
+    return _CODES.get(wanted) or (_CODES.get(tag[1]) if tag else None)
 
 
 def language_name(code: str, language: str) -> str:
