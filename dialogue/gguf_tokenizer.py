@@ -82,11 +82,14 @@ def convert_gguf_tokenizer(gguf_path: Path, out_path: Path) -> None:
     or whose tokenizer is not known.
     """
     fields = _read_tokenizer_fields(gguf_path)
-    document = _document(fields)
+    try:
+        document, special = _document(fields), _special_tokens(fields)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"The tokenizer in {gguf_path} is not complete: {error!r}.") from error
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        **_special_tokens(fields).to_config(),
+        **special.to_config(),
         "chat_template": fields.get("chat_template"),
     }
     _write(out_path.with_name(CONFIG_NAME), config)

@@ -34,7 +34,7 @@ _KEPT = (
     f"|(?<=[0-9#*])\ufe0f(?=\u20e3)|(?<=[{_JOINING}])[\u200c\u200d](?=[{_JOINING}]))"
 )
 _FILTER = re.compile(f"{_KEPT}|[{_CONTROL}{_INVISIBLE}]")
-_ESCAPED = re.compile(f"{_KEPT}|[\t\n{_CONTROL}\ud800-\udfff{_INVISIBLE}]")
+_ESCAPED = re.compile(f"{_KEPT}|[\t\n\u2028\u2029{_CONTROL}\ud800-\udfff{_INVISIBLE}]")
 
 
 @dataclass(frozen=True, slots=True)

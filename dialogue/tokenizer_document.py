@@ -32,7 +32,7 @@ END_OF_TURN_TOKENS = frozenset(
         "<EOT>",
     }
 )
-_LOOKS_LIKE_CONTROL = re.compile(r"<\|[^|\s<>]{1,64}\|>|<start_of_turn>")
+_LOOKS_LIKE_CONTROL = re.compile(r"<[|｜][^|｜\s<>]{1,64}[|｜]>|<start_of_turn>")
 _SPACE_PIECE = "\u2581"  # how SentencePiece writes a space
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 _BYTE_PIECE_START = "<(?=0x[0-9A-F]{2}>)"

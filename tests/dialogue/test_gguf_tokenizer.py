@@ -140,6 +140,19 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
         convert_gguf_tokenizer(tmp_path / "model.gguf", tmp_path / "tokenizer.json")
 
 
+def test_an_incomplete_tokenizer_is_a_sentence(tmp_path: Path) -> None:
+    """A file without merges is not converted to something that looks whole."""
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(["a"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match="not complete"):
+        convert_gguf_tokenizer(tmp_path / "model.gguf", tmp_path / "tokenizer.json")
+
+
 @pytest.mark.parametrize("damage", [b"", b"GGUF", b"GGUF" + bytes(100), b"no model at all, but longer than a header is"])
 def test_a_file_that_is_no_model_is_a_sentence(damage: bytes, tmp_path: Path) -> None:
     """Cut off, empty or something else."""
