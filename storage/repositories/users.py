@@ -37,7 +37,7 @@ class UserRepository(Repository):
             language=language,
             created_at=user.created_at,
         )
-        if (await self._run(statement.on_conflict_do_nothing())).rowcount:
+        if await self._first(statement.on_conflict_do_nothing().returning(identities.c.user_id)):
             return user
         # Another process was faster.
         await self._run(delete(users).where(users.c.id == user.id))
