@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dialogue.engine.base import FinishReason, GenerationFinished, TextDelta
+from dialogue.engine.stops import StopFilter
 
 REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 HALF_CHARACTER = "\ufffd"  # what a server shows for a character that was cut off
@@ -20,12 +21,13 @@ class StreamBroken(Exception):
 
 @dataclass(slots=True)
 class CompletionStream:
-    """Collects the chunks of one completion."""
+    """Collects the chunks of one completion. When a stop string is met, `ended` is set: the server need not go on."""
 
     prompt_tokens: int  # as sent; the server's own count replaces it
+    stops: StopFilter  # servers swallow the beginning of a stop string that is not completed, or do not
     reason: FinishReason | None = None
     ended: bool = False  # [DONE] was seen
-    chunks: int = 0  # that carried text
+    chunks: int = 0  # with a choice in them: about a token each
     _usage: dict[str, Any] = field(default_factory=dict)
     _timings: dict[str, Any] = field(default_factory=dict)
     _held: str = ""  # replacement characters that may turn out to be the broken end
@@ -55,13 +57,19 @@ class CompletionStream:
             if reason not in REASONS:
                 raise StreamBroken(f"ended the generation itself ({str(reason)[:40]!a})")
             self.reason = REASONS[reason]
-        text = self._held + choice.get("text", "")
-        shown = text.rstrip(HALF_CHARACTER)
-        self._held = text[len(shown) :]
-        if not shown:
-            return None
         self.chunks += 1
-        return TextDelta(shown)
+        text = self._held + choice.get("text", "")
+        whole = text.rstrip(HALF_CHARACTER)
+        self._held = text[len(whole) :]
+        shown = self.stops.push(whole)
+        if self.stops.stopped:
+            self.reason, self.ended = FinishReason.STOP, True
+        return TextDelta(shown) if shown else None
+
+    def rest(self) -> TextDelta | None:
+        """Return what was held back in vain, after the last chunk."""
+        shown = self.stops.flush()
+        return TextDelta(shown) if shown else None
 
     def finished(self, first_ms: float, total_ms: float) -> GenerationFinished:
         """Return the last event; the times are the client's, used where the server does not tell its own. Needs `reason`."""
@@ -70,7 +78,7 @@ class CompletionStream:
         return GenerationFinished(
             self.reason,
             prompt_tokens=int(self._usage.get("prompt_tokens", self.prompt_tokens)),
-            completion_tokens=int(self._usage.get("completion_tokens", self.chunks)),
+            completion_tokens=int(self._usage.get("completion_tokens") or self._timings.get("predicted_n") or self.chunks),
             cached_tokens=int(details.get("cached_tokens") or self._timings.get("cache_n") or 0),
             prompt_ms=float(self._timings.get("prompt_ms", first_ms)),
             generation_ms=float(self._timings.get("predicted_ms", total_ms - first_ms)),

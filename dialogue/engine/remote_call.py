@@ -15,6 +15,7 @@ import httpx2
 from dialogue.engine.base import GenerationEvent, GenerationRequest
 from dialogue.engine.completion_stream import CompletionStream, StreamBroken
 from dialogue.engine.remote_servers import Json, error_from, words_of
+from dialogue.engine.stops import StopFilter
 from dialogue.errors import DeadlineExceeded, EngineUnavailable
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class RemoteCall:
         """Stream the generation. Raises EngineError; closing cancels it on the server."""
         started = self.clock()
         until, first = started + self.timeouts.first_token_s, 0.0
-        completion = CompletionStream(len(self.request.prompt))
+        completion = CompletionStream(len(self.request.prompt), StopFilter(self.request.sampling.stop))
         async with self._response(until) as response, aclosing(_events(response)) as events:
             while not completion.ended and (data := await self._within(anext(events, None), until)) is not None:
                 if delta := self._fed(completion, data):
@@ -61,6 +62,8 @@ class RemoteCall:
                 until = self.clock() + self.timeouts.between_tokens_s
         if completion.reason is None:
             raise EngineUnavailable("ended the stream before the generation was complete")
+        if rest := completion.rest():
+            yield rest
         now = self.clock()
         yield completion.finished(((first or now) - started) * 1000, (now - started) * 1000)
 

@@ -95,7 +95,7 @@ def adapter_handle(facts: ServerFacts, adapter: AdapterRef, expected_path: str) 
     if adapter.name not in facts.loras:
         return None
     if facts.kind is ServerKind.LLAMACPP:
-        return {"id": facts.lora_numbers[adapter.name], "scale": adapter.scale}
+        return (facts.lora_numbers[adapter.name], adapter.scale)
     if adapter.scale != 1.0:
         raise AdapterRejected(f"{facts.kind} applies adapters at scale 1 only; {adapter.name} asks for {adapter.scale:g}.")
     if expected_path and facts.loras[adapter.name] not in {"", expected_path}:
@@ -118,16 +118,27 @@ def completion_body(facts: ServerFacts, model: str, request: GenerationRequest, 
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if facts.kind is ServerKind.LLAMACPP:
+        return body | {
+            "top_k": sampling.top_k,
+            "repeat_penalty": sampling.repetition_penalty,
+            "cache_prompt": True,
+            "lora": _every_lora(facts, handle),
+            # Stop strings are looked for here: it would swallow one that has only begun when the limit is reached.
+            "timings_per_token": bool(sampling.stop),
+        }
     if sampling.stop:
         body["stop"] = sampling.stop
-    if facts.kind is ServerKind.LLAMACPP:
-        # An adapter that is not named keeps the scale of the server's start, so that none has to be said, too.
-        lora = [handle] if handle is not None else []
-        return body | {"top_k": sampling.top_k, "repeat_penalty": sampling.repetition_penalty, "cache_prompt": True, "lora": lora}
     body |= {"top_k": sampling.top_k or -1, "repetition_penalty": sampling.repetition_penalty, "cache_salt": cache_salt}
     if handle is not None:
         body |= {"model": handle} if facts.kind is ServerKind.VLLM else {"lora_path": handle}
     return body
+
+
+def _every_lora(facts: ServerFacts, handle: object | None) -> list[Json]:
+    """Name every adapter of a llama.cpp server: one that is left out, even of an empty list, keeps the scale of the server's start."""
+    chosen = handle if isinstance(handle, tuple) else (None, 0.0)
+    return [{"id": number, "scale": chosen[1] if number == chosen[0] else 0.0} for number in sorted(set(facts.lora_numbers.values()))]
 
 
 def tokenize_body(kind: ServerKind, model: str, text: str) -> Json:

@@ -98,4 +98,6 @@ ENGINES = [
     scripted_arm("process(scripted)", scripted_child),
     scripted_arm("process(scripted), adapters at start", lambda arguments: scripted_child(arguments, adapters_at_start=True)),
     scripted_arm("admission(breaker(process(scripted)))", lambda arguments: AdmittedEngine(BreakerEngine(scripted_child(arguments)))),
+    remote_arm("remote(llama.cpp)", 1),
+    remote_arm("remote(2 llama.cpp)", 2),
 ]

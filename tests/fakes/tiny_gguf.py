@@ -1,7 +1,11 @@
-"""A model of 40 thousand random weights that llama.cpp loads in milliseconds. Token 0 ends a turn; token N reads "tN"."""
+"""Models that llama.cpp loads in milliseconds: one of random weights, and one that tells stories.
+
+Random: token 0 ends a turn, token N reads "tN". Story teller: its layers do nothing, so that each token has one successor; a
+prompt ends with the sign of a story, which is then told over and over, its characters cut across the tokens.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +40,9 @@ class TinyModel:
 
     architecture: str  # llama or qwen2
     linear: Weights
-    embedding: Matrix
-    output: Matrix
+    embedding: Matrix  # (vocabulary, WIDTH)
+    output: Matrix  # (vocabulary, WIDTH)
+    pieces: Sequence[bytes]  # what each token reads; empty = a control token
 
     def facts(self, sha256: str) -> BaseModelFacts:
         """Return what an adapter for this model must fit."""
@@ -52,13 +57,43 @@ def tiny_model(architecture: str = "llama", seed: int = 0) -> TinyModel:
         return (generator.standard_normal(shape) * 2 / math.sqrt(shape[-1])).astype(np.float32)
 
     linear = {(layer, name): matrix(*shape) for layer in range(LAYERS) for name, shape in SHAPES.items()}
-    return TinyModel(architecture, linear, matrix(VOCABULARY, WIDTH), matrix(VOCABULARY, WIDTH))
+    pieces = [b""] + [f"t{index}".encode() for index in range(1, VOCABULARY)]
+    return TinyModel(architecture, linear, matrix(VOCABULARY, WIDTH), matrix(VOCABULARY, WIDTH), pieces)
+
+
+STORIES = 8
+MULTIBYTE = "你好，世界 🙂 naïve Ελλάδα привет 再见"
+
+
+def story_teller() -> TinyModel:
+    """Return a model that continues the sign of story n with that story."""
+    pieces = [b"", *(bytes([value]) for value in range(256)), *([b""] * STORIES)]
+    successor: dict[int, int] = {}
+    for number in range(STORIES):
+        text = MULTIBYTE.encode() if number == 0 else "".join(f" {number}{word}" for word in range(10, 40)).encode()
+        first = len(pieces)
+        pieces += [text[start : start + 4] for start in range(0, len(text), 4)]
+        successor |= {index: index + 1 for index in range(first, len(pieces) - 1)}
+        successor |= {257 + number: first, len(pieces) - 1: first}
+    assert len(set(pieces) - {b""}) == len([piece for piece in pieces if piece]), "a vocabulary has no token twice"
+    embedding = np.random.default_rng(1).standard_normal((len(pieces), WIDTH)).astype(np.float32)
+    output = np.zeros_like(embedding)
+    for token, following in successor.items():
+        output[following] += 4 * embedding[token] / np.linalg.norm(embedding[token])
+    linear = {(layer, name): np.zeros(shape, np.float32) for layer in range(LAYERS) for name, shape in SHAPES.items()}
+    return TinyModel("llama", linear, embedding, output, pieces)
+
+
+def story_prompt(text: str, number: int | None = None) -> tuple[int, ...]:
+    """Return the ids of a text followed by the sign of story `number`, or of one that depends on the text."""
+    data = text.encode()
+    return (*(1 + value for value in data), 257 + (1 + sum(data) % (STORIES - 1) if number is None else number))
 
 
 def write_tiny_gguf(model: TinyModel, path: Path, updates: Weights | None = None) -> Path:
     """Write the model as float32 GGUF; `updates` are added to the weights of transformers' order first."""
     writer = gguf.GGUFWriter(path, model.architecture)
-    _write_header(writer)
+    _write_header(writer, model.pieces)
     writer.add_tensor("token_embd.weight", model.embedding)
     writer.add_tensor("output.weight", model.output)
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
@@ -77,7 +112,7 @@ def write_tiny_gguf(model: TinyModel, path: Path, updates: Weights | None = None
     return path
 
 
-def _write_header(writer: gguf.GGUFWriter) -> None:
+def _write_header(writer: gguf.GGUFWriter, pieces: Sequence[bytes]) -> None:
     writer.add_context_length(CONTEXT)
     writer.add_block_count(LAYERS)
     writer.add_embedding_length(WIDTH)
@@ -87,14 +122,21 @@ def _write_header(writer: gguf.GGUFWriter) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(HEAD)
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(len(pieces))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([f"t{index}" for index in range(VOCABULARY)])
-    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (VOCABULARY - 1))
+    writer.add_token_list([byte_level(piece) if piece else f"<control {index}>" for index, piece in enumerate(pieces)])
+    writer.add_token_types([gguf.TokenType.NORMAL if piece else gguf.TokenType.CONTROL for piece in pieces])
     writer.add_token_merges(["t 1"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
+
+
+def byte_level(piece: bytes) -> str:
+    """Write bytes as GPT-2's vocabulary does: printable ones as themselves, the others as characters from 256 on, in their order."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [value for value in range(256) if value not in printable]
+    return "".join(chr(value if value in printable else 256 + others.index(value)) for value in piece)
 
 
 def _in_gguf_order(architecture: str, name: Projection, weight: Matrix) -> Matrix:
