@@ -72,7 +72,7 @@ class Drafter:
         try:
             prompt = self._builders[route.skill.name].build(plan)
         except RequestTooLong as error:
-            log.warning("summary_failed", turn=context.turn_id, error=str(error))
+            log.warning("summary.failed", turn_id=context.turn_id, reason=str(error))
             return None
         request = self._request(route, plan, prompt, context)
         request = replace(request, request_id=f"{context.turn_id}-summary", adapter=None)

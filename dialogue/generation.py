@@ -105,7 +105,7 @@ class Generation:
                     async for event in events:
                         yield event
             except EngineUnavailable as error:
-                log.warning("generation_lost", turn=self._request.request_id, attempt=self._attempts, error=str(error))
+                log.warning("generation.lost", turn_id=self._request.request_id, attempt=self._attempts, reason=str(error))
                 if self._attempts == ATTEMPTS:
                     self._error = error
                     return
@@ -114,7 +114,7 @@ class Generation:
                     yield ReplyRestarted()
                 await self._time.sleep(RETRY_PAUSE_S)
             except EngineError as error:
-                log.warning("generation_failed", turn=self._request.request_id, attempt=self._attempts, error=str(error))
+                log.warning("generation.failed", turn_id=self._request.request_id, attempt=self._attempts, reason=str(error))
                 self._error = error
                 return
             else:

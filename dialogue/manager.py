@@ -9,8 +9,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from dialogue.answer import Answer, excused, of_command, refused, said, silence
 from dialogue.config import DialogueConfig
 from dialogue.context import TurnContext, find_committed, load_context, register
@@ -25,8 +23,6 @@ from storage.database import Database
 from storage.ids import new_id
 from storage.records import Claim, NewTurn, OutboxRecord, Owner, TurnRecord
 from storage.unit_of_work import UnitOfWork
-
-log = structlog.get_logger(__name__)
 
 _TOKENS_OF_A_TURN: Final = 8  # fewer has no turn: how many turns a window of so many tokens can hold at most
 
@@ -151,7 +147,6 @@ class DialogueManager:
             return done
 
         record, row = await self._database.write(commit)
-        log.info("turn_committed", turn=record.id, status=record.status.value, skill=record.skill, total_ms=round(answer.timings.total_ms))
         return ReplyCommitted(record, _id_of(row), answer.timings)
 
 
