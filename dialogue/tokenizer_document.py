@@ -129,7 +129,7 @@ def _hide_in_mapping(model: Document, ids: Mapping[str, int], hidden: HiddenName
             unreachable |= {piece for piece in vocab if _BYTE_PIECE.fullmatch(piece)}
         pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
         model["merges"] = [
-            [left, right] for left, right in pairs if not (left + right in unreachable or left in unreachable or right in unreachable)
+            (left, right) for left, right in pairs if not (left + right in unreachable or left in unreachable or right in unreachable)
         ]
 
 
