@@ -159,9 +159,10 @@ class Harness:
         return said
 
     async def _note_prompt(self, turn: TurnRecord) -> None:
-        """Remember the prompt of a turn that continues a conversation."""
+        """Remember the prompt of a turn that later ones continue."""
         request = next((request for request in reversed(self.engine.requests) if request.request_id == turn.id), None)
-        if request is not None and request.cache_key:
+        stays = await self.database.read(lambda work: work.turns.window(turn.conversation_id, after_seq=turn.seq - 1))
+        if request is not None and request.cache_key and stays:
             conversation = await self.database.read(lambda work: work.conversations.get(turn.conversation_id))
             document = await self.document(turn.id)
             self.sent.append(sent_prompt(request.cache_key, conversation.window_start, document, self.template, self.tokenizer))
