@@ -88,14 +88,15 @@ _SYSTEM_RULES: dict[int, tuple[ExitCode, str]] = {
 
 def describe(error: BaseException) -> Failure:
     """Map an exception to what the operator is told. Of an exception group, the first expected error speaks for all."""
-    failures = [_describe_one(leaf) for leaf in _leaves(error)]
+    failures = [_describe_one(leaf) for leaf in leaves(error)]
     return next((failure for failure in failures if failure.expected), failures[0])
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a group, however deep they lie; of any other exception, itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from _leaves(inner)
+            yield from leaves(inner)
     else:
         yield error
 

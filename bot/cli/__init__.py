@@ -4,5 +4,9 @@ main            the program: global options, exit codes, sentences instead of tr
 lazy            which command lives where; loads it when it is called
 session         what one call knows: the global options
 prepare         settings and logs, the first step of every command
-output          JSON, tables and notes
+application     the App of chat, ask and run
+data            stored data, here or through the Kefu that is running on it
+ensure_model    the model, fetched with a progress bar
+checks, findings    what doctor looks at, and what it says
+output, progress, consent   JSON, tables, notes, bars, questions
 """

@@ -17,7 +17,7 @@ import typer
 from bot.cli.lazy import LazyGroup
 from bot.cli.session import LogLevel, Session
 from bot.cli.version import print_version
-from bot.errors import ExitCode, describe
+from bot.errors import ExitCode, describe, leaves
 from bot.redaction import Redactor
 from bot.safe_text import escape_controls
 
@@ -63,10 +63,10 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     try:
         return _invoke(hoist(arguments), session)
-    except BrokenPipeError:  # whoever read our output has gone, and wants no words
-        _abandon_stdout()
-        return ExitCode.FAILURE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 the last fence: every mistake ends as a sentence
+        if any(isinstance(leaf, BrokenPipeError) for leaf in leaves(error)):  # whoever read our output has gone, and wants no words
+            _abandon_stdout()
+            return ExitCode.FAILURE
         return _report(error, session)
 
 

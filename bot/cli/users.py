@@ -15,7 +15,9 @@ from bot.errors import CliError
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 Channel = Annotated[str, typer.Option(help="Where the person writes: terminal, telegram, …")]
-Account = Annotated[str, typer.Option(help="Which bot of that channel; `kefu conversations list` shows it.")]
+Account = Annotated[
+    str | None, typer.Option(help="Which bot of that channel, as `kefu conversations list` shows it; not for the terminal.")
+]
 ExternalId = Annotated[str, typer.Option("--id", help="The person's id on that channel.")]
 
 
@@ -28,12 +30,12 @@ def group() -> None:
 def export(
     ctx: typer.Context,
     channel: Channel,
-    account: Account,
     external_id: ExternalId,
+    account: Account = None,
     output: Annotated[Path | None, typer.Option(help="File to write, readable by you alone; otherwise stdout.")] = None,
 ) -> None:
     """Write everything about one person as JSON."""
-    found = operate(prepare(ctx), "users.export", channel=channel, account=account, external_id=external_id)
+    found = operate(prepare(ctx), "users.export", **_person(channel, account, external_id))
     if output is None:
         print_json(found)
         return
@@ -49,18 +51,24 @@ def export(
 def erase(
     ctx: typer.Context,
     channel: Channel,
-    account: Account,
     external_id: ExternalId,
+    account: Account = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Delete everything about one person, for good."""
-    settings = prepare(ctx)
-    ask_consent(f"Everything about {external_id} on {channel} ({account}) is deleted for good; backups keep what they hold.", yes=yes)
-    counts = operate(settings, "users.erase", channel=channel, account=account, external_id=external_id)
+    settings, person = prepare(ctx), _person(channel, account, external_id)
+    ask_consent(f"Everything about {external_id} on {channel} is deleted for good; backups keep what they hold.", yes=yes)
+    counts = operate(settings, "users.erase", **person)
     if json:
         print_json(counts)
     else:
         gone = ", ".join(f"{count} {table}" for table, count in counts.items() if count)
         note(f"Erased: {gone or 'nothing was stored'}.")
+
+
+def _person(channel: str, account: str | None, external_id: str) -> dict[str, str]:
+    if account is None and channel != "terminal":
+        raise typer.BadParameter("needed, because a channel may have several bots", param_hint="--account")
+    return {"channel": channel, "account": external_id if account is None else account, "external_id": external_id}

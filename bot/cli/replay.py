@@ -1,0 +1,81 @@
+"""`kefu replay`: what a turn was made of, and the same request again."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+from dialogue.engine.factory import build_engine
+
+from bot.cli.data import operate
+from bot.cli.ensure_model import ensure_model
+from bot.cli.output import note, print_json, print_text
+from bot.cli.prepare import prepare
+from bot.cli.progress import waiting
+from bot.settings import Settings
+from dialogue import replay as turn_replay
+from dialogue.document import TurnDocument
+from dialogue.engine.base import AdapterRef, Engine, TextDelta
+from dialogue.engine.models import ModelFiles, load_tokenizer
+from dialogue.prompt import Section
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: kefu replay 0192f3c1a7b07c3f8e5a9b1c2d3e4f50 --generate")
+def replay(
+    ctx: typer.Context,
+    turn_id: Annotated[str, typer.Argument(help="Id, as `kefu conversations show` or `kefu ask --json` shows it.")],
+    *,
+    generate: Annotated[bool, typer.Option("--generate", help="Send the same request to the engine again and compare the text.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a turn was made of, and make it again."""
+    settings = prepare(ctx)
+    stored = operate(settings, "turns.document", id=turn_id)
+    document = turn_replay.load(base64.b64decode(stored["document"] or ""))
+    files = ensure_model(settings)
+    parts = turn_replay.describe(document, _decoder(files))
+    again = _generate(settings, files, document, stored["adapter_path"]) if generate else None
+    comparison = _compare(stored["turn"]["reply_text"], again) if again is not None else None
+    if json:
+        print_json({"turn": stored["turn"], "parts": [{"name": part.name, "text": part.text} for part in parts], "generated": comparison})
+        return
+    for part in (*parts, *_results(stored["turn"], comparison)):
+        print_text(f"── {part.name}\n{part.text}\n")
+
+
+def _decoder(files: ModelFiles | None) -> Callable[[Sequence[int]], str] | None:
+    return load_tokenizer(files).decode if files is not None else None
+
+
+def _results(turn: dict[str, Any], comparison: dict[str, Any] | None) -> list[Section]:
+    results = [Section("reply", turn["reply_text"])]
+    if comparison is not None:
+        verdict = "identical to the reply" if comparison["identical"] else "different from the reply"
+        results.append(Section(f"generated again: {verdict}", comparison["text"]))
+    return results
+
+
+def _compare(reply: str, again: str) -> dict[str, Any]:
+    return {"text": again, "identical": again.strip() == reply.strip()}
+
+
+def _generate(settings: Settings, files: ModelFiles | None, document: TurnDocument, adapter_path: str | None) -> str:
+    if files is not None and document.hashes.model and document.hashes.model != files.sha256:
+        note(f"The turn was made with another model ({document.model}); the configured one is used now.")
+    adapters = [AdapterRef(document.adapter, adapter_path)] if document.adapter and adapter_path else []
+    with waiting("Generating again"):
+        return asyncio.run(_run(build_engine(settings.engine_config(), files), adapters, document))
+
+
+async def _run(engine: Engine, adapters: Sequence[AdapterRef], document: TurnDocument) -> str:
+    try:
+        await engine.set_adapters(adapters)
+        await engine.start()
+        async with aclosing(turn_replay.regenerate(document, engine)) as events:
+            return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+    finally:
+        await engine.close()
