@@ -13,6 +13,7 @@ from storage.errors import NotFound
 
 Insert = postgresql.Insert | sqlite.Insert
 NewInsert = Callable[[Table], Insert]
+Parameters = Sequence[dict[str, Any]] | dict[str, Any] | None
 
 
 class Context:
@@ -37,7 +38,10 @@ class Context:
 
 
 class Repository:
-    """Base of the repositories: short names for running statements."""
+    """Base of the repositories: short names for running statements.
+
+    The statements of every message are built once, with named parameters: building one takes longer than running it.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -45,11 +49,11 @@ class Repository:
     async def _now(self) -> int:
         return await self._context.now()
 
-    async def _run(self, statement: Executable, parameters: Sequence[dict[str, Any]] | dict[str, Any] | None = None) -> CursorResult[Any]:
+    async def _run(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
         return await self._context.connection.execute(statement, parameters)
 
-    async def _first(self, statement: Executable) -> Row[Any] | None:
-        return (await self._run(statement)).first()
+    async def _first(self, statement: Executable, parameters: Parameters = None) -> Row[Any] | None:
+        return (await self._run(statement, parameters)).first()
 
     async def _one(self, statement: Executable, missing: str) -> Row[Any]:
         row = await self._first(statement)
@@ -57,14 +61,14 @@ class Repository:
             raise NotFound(missing)
         return row
 
-    async def _all(self, statement: Executable) -> Sequence[Row[Any]]:
-        return (await self._run(statement)).all()
+    async def _all(self, statement: Executable, parameters: Parameters = None) -> Sequence[Row[Any]]:
+        return (await self._run(statement, parameters)).all()
 
-    async def _scalar(self, statement: Executable) -> Any:
-        return (await self._run(statement)).scalar()
+    async def _scalar(self, statement: Executable, parameters: Parameters = None) -> Any:
+        return (await self._run(statement, parameters)).scalar()
 
-    async def _changed(self, statement: Executable) -> int:
-        return (await self._run(statement)).rowcount
+    async def _changed(self, statement: Executable, parameters: Parameters = None) -> int:
+        return (await self._run(statement, parameters)).rowcount
 
     @property
     def _insert(self) -> NewInsert:

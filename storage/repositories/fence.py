@@ -1,22 +1,25 @@
 """The fence: only the newest claim on a conversation may write to it."""
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, select
+from sqlalchemy import Row, and_, bindparam, select
 
 from storage.errors import ClaimLost
 from storage.models import conversations
 from storage.records import Claim
 from storage.repositories.base import Repository
 
+HELD: Final = and_(
+    conversations.c.id == bindparam("held_id"),
+    conversations.c.claim_epoch == bindparam("held_epoch"),
+    conversations.c.claimed_by == bindparam("held_by"),
+)
+_HOLD = select(conversations).where(HELD).with_for_update()
 
-def still_held(claim: Claim) -> ColumnElement[bool]:
-    """Return the condition on `conversations` that nobody claimed it after this claim, and that it was not given back."""
-    return and_(
-        conversations.c.id == claim.conversation.id,
-        conversations.c.claim_epoch == claim.claim_epoch,
-        conversations.c.claimed_by == claim.worker,
-    )
+
+def held(claim: Claim) -> dict[str, Any]:
+    """Return the parameters of HELD: nobody claimed the conversation after this claim, and it was not given back."""
+    return {"held_id": claim.conversation.id, "held_epoch": claim.claim_epoch, "held_by": claim.worker}
 
 
 class FencedRepository(Repository):
@@ -28,14 +31,14 @@ class FencedRepository(Repository):
 
     async def _hold(self, claim: Claim) -> Row[Any]:
         """Lock and return the conversation. Raises ClaimLost."""
-        held = await self._first(select(conversations).where(still_held(claim)).with_for_update())
-        if held is None:
+        found = await self._first(_HOLD, held(claim))
+        if found is None:
             raise ClaimLost("another worker has this conversation")
-        return held
+        return found
 
     async def _hold_as_owner(self, claim: Claim, owner_epoch: int) -> Row[Any]:
         """Lock and return the conversation if also no takeover happened since `owner_epoch`. Raises ClaimLost."""
-        held = await self._hold(claim)
-        if held.owner_epoch != owner_epoch:
+        found = await self._hold(claim)
+        if found.owner_epoch != owner_epoch:
             raise ClaimLost("the conversation changed hands")
-        return held
+        return found

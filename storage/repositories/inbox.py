@@ -11,9 +11,9 @@ older worker can write nothing (`fence`). Other conversations are not touched by
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby, takewhile
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Executable, Row, Select, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Executable, Row, and_, bindparam, delete, exists, func, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
@@ -21,11 +21,50 @@ from storage.models import WAITING, channel_offsets, conversations, inbox
 from storage.records import Claim, InboxKind, InboxRecord, InboxState, NewInboxItem
 from storage.repositories.base import NewInsert
 from storage.repositories.conversations import conversation_record
-from storage.repositories.fence import FencedRepository, still_held
+from storage.repositories.fence import HELD, FencedRepository, held
 
 _IMPATIENCE = 5  # a burst that never ends is answered after this many quiet windows
 _SKIPPED_AT_MOST = 64  # quarantined conversations that one claim passes by, so that a unit stays short
 _DAY_MS = 86_400_000
+
+STILL_PENDING: Final = {  # what `conversations` says about the items that wait; lock the conversation before
+    name: select(extreme(inbox.c.received_at)).where(inbox.c.conversation_id == conversations.c.id, WAITING).scalar_subquery()
+    for name, extreme in (("pending_since", func.min), ("pending_last", func.max))
+}
+_RECOUNT = update(conversations).where(conversations.c.id == bindparam("of")).values(STILL_PENDING)
+_WAITING_ITEMS = select(inbox).where(inbox.c.conversation_id == bindparam("of"), WAITING).order_by(inbox.c.seq).limit(bindparam("most"))
+_HAND_OUT = (
+    update(inbox)
+    .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.seq <= bindparam("newest"))
+    .values(state=InboxState.CLAIMED, attempts=inbox.c.attempts + 1)
+    .returning(inbox)
+)
+_LEASE = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("of"))
+    .values(claim_epoch=conversations.c.claim_epoch + 1, claimed_by=bindparam("worker"), lease_until=bindparam("until"))
+    .returning(conversations)
+)
+_RENEW = (
+    update(conversations)
+    .where(HELD, conversations.c.owner_epoch == bindparam("known_epoch"))
+    .values(lease_until=bindparam("until"))
+    .returning(
+        exists().where(
+            inbox.c.conversation_id == conversations.c.id,
+            WAITING,
+            inbox.c.kind == InboxKind.STOP,
+            inbox.c.seq > bindparam("newest"),
+        )
+    )
+)
+_LOCK_HELD = select(conversations.c.id).where(HELD).with_for_update()
+_GIVE_BACK = update(conversations).where(HELD).values(lease_until=None, claimed_by="")
+_NEW_AGAIN = (
+    update(inbox)
+    .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.state == InboxState.CLAIMED)
+    .values(state=InboxState.NEW, attempts=inbox.c.attempts - bindparam("refunded"))
+)
 
 
 def inbox_record(row: Row[Any]) -> InboxRecord:
@@ -78,8 +117,12 @@ class InboxRepository(FencedRepository):
         last attempt it is handed out alone, so that a poisonous item takes no neighbour with it. `channel` and `account` leave out
         what this worker cannot answer.
         """
+        now = await self._now()
+        moment = {"now": now, "quiet": now - quiet_ms, "impatient": now - _IMPATIENCE * quiet_ms}
+        place = {"of_channel": channel, "of_account": account}
+        ready = _ready(of_channel=channel is not None, of_account=account is not None)
         for _ in range(_SKIPPED_AT_MOST):
-            found = await self._first(self._ready(await self._now(), channel, account, quiet_ms))
+            found = await self._first(ready, moment | place)
             if found is None:
                 return None
             handed_out = await self._hand_out(found.id, limit)
@@ -92,15 +135,14 @@ class InboxRepository(FencedRepository):
 
         Raises ClaimLost when another worker has the conversation, or when it changed hands between bot and person since the claim.
         """
-        newest = max(int(item.id) for item in claim.items)
-        stop = exists().where(
-            inbox.c.conversation_id == claim.conversation.id, WAITING, inbox.c.kind == InboxKind.STOP, inbox.c.seq > newest
-        )
         renewed = await self._first(
-            update(conversations)
-            .where(still_held(claim), conversations.c.owner_epoch == claim.conversation.owner_epoch)
-            .values(lease_until=await self._lease_end())
-            .returning(stop)
+            _RENEW,
+            {
+                **held(claim),
+                "known_epoch": claim.conversation.owner_epoch,
+                "until": await self._lease_end(),
+                "newest": max(int(item.id) for item in claim.items),
+            },
         )
         if renewed is None:
             raise ClaimLost("another worker or a person has this conversation")
@@ -111,14 +153,10 @@ class InboxRepository(FencedRepository):
 
         With `refund` the attempt does not count: nothing was tried, the worker only shuts down.
         """
-        if await self._first(select(conversations.c.id).where(still_held(claim)).with_for_update()) is None:
+        if await self._first(_LOCK_HELD, held(claim)) is None:
             return False
-        await self._run(
-            update(inbox)
-            .where(inbox.c.conversation_id == claim.conversation.id, WAITING, inbox.c.state == InboxState.CLAIMED)
-            .values(state=InboxState.NEW, attempts=inbox.c.attempts - 1 if refund else inbox.c.attempts)
-        )
-        await self._run(update(conversations).where(still_held(claim)).values(lease_until=None, claimed_by=""))
+        await self._run(_NEW_AGAIN, {"of": claim.conversation.id, "refunded": int(refund)})
+        await self._run(_GIVE_BACK, held(claim))
         return True
 
     async def free_all_leases(self) -> None:
@@ -130,7 +168,8 @@ class InboxRepository(FencedRepository):
         """Claimed → done without a turn: there is nothing to answer in them. Raises ClaimLost."""
         await self._hold(claim)
         named = [int(inbox_id) for inbox_id in inbox_ids]
-        await self._run(update(inbox).where(inbox.c.seq.in_(named), WAITING).values(state=InboxState.DONE))
+        own = inbox.c.conversation_id == claim.conversation.id
+        await self._run(update(inbox).where(inbox.c.seq.in_(named), own, WAITING).values(state=InboxState.DONE))
         await self._recount(claim.conversation.id)
 
     async def quarantine(self, inbox_id: str, error: str) -> None:
@@ -185,46 +224,24 @@ class InboxRepository(FencedRepository):
         statement = self._insert(channel_offsets).values(channel=channel, account=account, event_offset=offset)
         await self._run(statement.on_conflict_do_update(index_elements=["channel", "account"], set_={"event_offset": offset}))
 
-    def _ready(self, now: int, channel: str | None, account: str | None, quiet_ms: int) -> Select[Any]:
-        c = conversations.c
-        # The first condition follows from the third; as a range of the index it leaves out everything too young at once.
-        statement = select(c.id).where(
-            c.pending_since <= now - quiet_ms,
-            or_(c.lease_until.is_(None), c.lease_until <= now),
-            or_(c.pending_last <= now - quiet_ms, c.pending_since <= now - _IMPATIENCE * quiet_ms),
-        )
-        if channel is not None:
-            statement = statement.where(c.channel == channel)
-        if account is not None:
-            statement = statement.where(c.account == account)
-        return statement.order_by(c.pending_since).limit(1).with_for_update(skip_locked=True)
-
     async def _hand_out(self, conversation_id: str, limit: int) -> tuple[InboxRecord, ...]:
         """Mark the oldest waiting items as claimed and return them; quarantine what was handed out too often."""
-        waiting = select(inbox).where(inbox.c.conversation_id == conversation_id, WAITING).order_by(inbox.c.seq).limit(limit)
-        items = [inbox_record(row) for row in await self._all(waiting)]
+        items = [inbox_record(row) for row in await self._all(_WAITING_ITEMS, {"of": conversation_id, "most": limit})]
         most = self._context.config.max_attempts
         spent = [int(item.id) for item in items if item.attempts >= most]
         if spent:
             await self._set_aside(spent, f"handed out {most} times without an answer")
         chosen = _together([item for item in items if item.attempts < most], most)
-        if chosen:
-            numbers = [int(item.id) for item in chosen]
-            changes = {"state": InboxState.CLAIMED, "attempts": inbox.c.attempts + 1}
-            rows = await self._all(update(inbox).where(inbox.c.seq.in_(numbers)).values(**changes).returning(inbox))
-            chosen = sorted((inbox_record(row) for row in rows), key=lambda item: int(item.id))
         if spent or not chosen:
             await self._recount(conversation_id)
-        return tuple(chosen)
+        if not chosen:
+            return ()
+        rows = await self._all(_HAND_OUT, {"of": conversation_id, "newest": int(chosen[-1].id)})
+        return tuple(sorted((inbox_record(row) for row in rows), key=lambda item: int(item.id)))
 
     async def _lease(self, conversation_id: str, worker: str, items: tuple[InboxRecord, ...]) -> Claim:
-        statement = (
-            update(conversations)
-            .where(conversations.c.id == conversation_id)
-            .values(claim_epoch=conversations.c.claim_epoch + 1, claimed_by=worker, lease_until=await self._lease_end())
-            .returning(conversations)
-        )
-        conversation = conversation_record((await self._run(statement)).one())
+        leased = {"of": conversation_id, "worker": worker, "until": await self._lease_end()}
+        conversation = conversation_record((await self._run(_LEASE, leased)).one())
         return Claim(conversation, conversation.claim_epoch, worker, items)
 
     async def _lease_end(self) -> int:
@@ -235,7 +252,7 @@ class InboxRepository(FencedRepository):
         return await self._changed(update(inbox).where(inbox.c.seq.in_(numbers), WAITING).values(**values))
 
     async def _recount(self, conversation_id: str) -> None:
-        await self._run(recount(conversation_id))
+        await self._run(_RECOUNT, {"of": conversation_id})
 
 
 @cache
@@ -257,17 +274,22 @@ def _store_items(new: NewInsert) -> Executable:
     return new(inbox).values(state=InboxState.NEW).on_conflict_do_nothing().returning(inbox.c.seq)
 
 
-def recount(conversation_id: str) -> Any:
-    """Return the UPDATE that makes pending_since and pending_last fit the items that wait. Lock the conversation before."""
-    waiting = [inbox.c.conversation_id == conversation_id, WAITING]
-    return (
-        update(conversations)
-        .where(conversations.c.id == conversation_id)
-        .values(
-            pending_since=select(func.min(inbox.c.received_at)).where(*waiting).scalar_subquery(),
-            pending_last=select(func.max(inbox.c.received_at)).where(*waiting).scalar_subquery(),
-        )
+@cache
+def _ready(*, of_channel: bool, of_account: bool) -> Executable:
+    """Return the SELECT of the conversation that waits longest among those that are free and quiet."""
+    c = conversations.c
+    quiet, impatient, now = bindparam("quiet"), bindparam("impatient"), bindparam("now")
+    # The first condition follows from the third; as a range of the index it leaves out everything too young at once.
+    statement = select(c.id).where(
+        c.pending_since <= quiet,
+        or_(c.lease_until.is_(None), c.lease_until <= now),
+        or_(c.pending_last <= quiet, c.pending_since <= impatient),
     )
+    if of_channel:
+        statement = statement.where(c.channel == bindparam("of_channel"))
+    if of_account:
+        statement = statement.where(c.account == bindparam("of_account"))
+    return statement.order_by(c.pending_since).limit(1).with_for_update(skip_locked=True)
 
 
 def _together(items: list[InboxRecord], max_attempts: int) -> list[InboxRecord]:

@@ -10,14 +10,16 @@ for a call that is idempotent (the edit of a placeholder, or a platform that dro
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, TextClause, and_, bindparam, exists, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Executable, Row, TextClause, and_, bindparam, exists, func, insert, or_, select, text, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
 from storage.models import RESERVED, UNDELIVERED, UNSENT, conversations, outbox, outbox_chunks
 from storage.records import Claim, OutboxRecord, OutboxState
+from storage.repositories.base import Parameters
 from storage.repositories.fence import FencedRepository
 
 NEVER: Final = 2**53 - 1  # next_attempt_at of a row that no program tries again; exact in JSON too
@@ -41,6 +43,49 @@ def outbox_record(row: Row[Any], chunks: Sequence[str] = ()) -> OutboxRecord:
         error=row.error,
         created_at=row.created_at,
     )
+
+
+def _owner_unchanged() -> ColumnElement[bool]:
+    return exists().where(conversations.c.id == outbox.c.conversation_id, conversations.c.owner_epoch == outbox.c.owner_epoch)
+
+
+def _undelivered(table_name: str) -> TextClause:
+    # Spelled with the table's name where two of them stand in one statement.
+    return text(f"{table_name}.{UNDELIVERED.text}")
+
+
+@cache
+def _due(*, of_channel: bool, of_account: bool) -> Executable:
+    older = outbox.alias("older")
+    blocked = exists().where(
+        older.c.conversation_id == outbox.c.conversation_id,
+        older.c.seq < outbox.c.seq,
+        older.c.next_attempt_at < NEVER,
+        _undelivered("older"),
+    )
+    statement = select(outbox).where(_undelivered("outbox"), outbox.c.next_attempt_at <= bindparam("now"), ~blocked)
+    if of_channel or of_account:
+        statement = statement.join(conversations, conversations.c.id == outbox.c.conversation_id)
+    if of_channel:
+        statement = statement.where(conversations.c.channel == bindparam("of_channel"))
+    if of_account:
+        statement = statement.where(conversations.c.account == bindparam("of_account"))
+    return statement.order_by(outbox.c.next_attempt_at, outbox.c.seq).limit(bindparam("most"))
+
+
+_SILENT = or_(
+    and_(outbox.c.state == OutboxState.STARTED, outbox.c.next_attempt_at <= bindparam("now")), outbox.c.state == OutboxState.UNKNOWN
+)
+_BEGIN = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("which"), _owner_unchanged())
+    .values(state=OutboxState.STARTED, attempts=outbox.c.attempts + 1, next_attempt_at=bindparam("deadline"))
+    .returning(outbox)
+)
+_START = _BEGIN.where(outbox.c.state == OutboxState.READY)
+_RESUME = _BEGIN.where(_SILENT)
+_MOVE = update(outbox).where(outbox.c.id == bindparam("which"), outbox.c.state.in_(bindparam("allowed", expanding=True)))
+_CHUNKS = select(outbox_chunks.c.ref).where(outbox_chunks.c.outbox_id == bindparam("which")).order_by(outbox_chunks.c.position)
 
 
 class OutboxRepository(FencedRepository):
@@ -79,25 +124,9 @@ class OutboxRepository(FencedRepository):
         `channel` and `account` leave out what only other processes can deliver.
         `ready` rows are for `start`; `started` ones, whose sender was silent past its deadline, and `unknown` ones for `resume`.
         """
-        older = outbox.alias("older")
-        blocked = exists().where(
-            older.c.conversation_id == outbox.c.conversation_id,
-            older.c.seq < outbox.c.seq,
-            older.c.next_attempt_at < NEVER,
-            _undelivered("older"),
-        )
-        statement = (
-            select(outbox)
-            .where(_undelivered("outbox"), outbox.c.next_attempt_at <= await self._now(), ~blocked)
-            .order_by(outbox.c.next_attempt_at, outbox.c.seq)
-            .limit(limit)
-        )
-        if channel is not None:
-            statement = statement.join(conversations, conversations.c.id == outbox.c.conversation_id)
-            statement = statement.where(conversations.c.channel == channel)
-            if account is not None:
-                statement = statement.where(conversations.c.account == account)
-        return await self._with_chunks(statement)
+        place = {"of_channel": channel, "of_account": account}
+        statement = _due(of_channel=channel is not None, of_account=account is not None)
+        return await self._with_chunks(statement, {"now": await self._now(), "most": limit, **place})
 
     async def head(self, conversation_id: str) -> OutboxRecord | None:
         """Return the row that has to go out next in this conversation, due or not; None when nothing waits."""
@@ -110,19 +139,18 @@ class OutboxRepository(FencedRepository):
 
         Raises ClaimLost when the row is not `ready` or the conversation changed hands.
         """
-        return await self._begin(outbox_id, outbox.c.state == OutboxState.READY, timeout_ms)
+        return await self._begin(_START, outbox_id, timeout_ms)
 
     async def resume(self, outbox_id: str, *, timeout_ms: int = 30_000) -> OutboxRecord | None:
         """Started past its deadline, or unknown, → started: for a call that may be repeated without harm, and for no other.
 
         Return None when a person took over meanwhile: the row then stays unknown for good. Raises ClaimLost when it is in other hands.
         """
-        now = await self._now()
-        silent = or_(and_(outbox.c.state == OutboxState.STARTED, outbox.c.next_attempt_at <= now), outbox.c.state == OutboxState.UNKNOWN)
+        taken_over = update(outbox).where(outbox.c.id == outbox_id, _SILENT, ~_owner_unchanged())
         parked = {"state": OutboxState.UNKNOWN, "next_attempt_at": NEVER, "error": "a person took over"}
-        if await self._changed(update(outbox).where(outbox.c.id == outbox_id, silent, ~_owner_unchanged()).values(**parked)):
+        if await self._changed(taken_over.values(**parked), {"now": await self._now()}):
             return None
-        return await self._begin(outbox_id, silent, timeout_ms)
+        return await self._begin(_RESUME, outbox_id, timeout_ms)
 
     async def add_chunk(self, outbox_id: str, index: int, ref: str, *, timeout_ms: int = 30_000) -> bool:
         """Note that part `index` is on the platform as `ref`, and extend the deadline. Noting it again changes nothing but `ref`.
@@ -194,36 +222,24 @@ class OutboxRepository(FencedRepository):
             statement = statement.where(UNSENT)
         return await self._with_chunks(statement)
 
-    async def _begin(self, outbox_id: str, allowed: ColumnElement[bool], timeout_ms: int) -> OutboxRecord:
-        values = {"state": OutboxState.STARTED, "attempts": outbox.c.attempts + 1, "next_attempt_at": await self._now() + timeout_ms}
-        begun = update(outbox).where(outbox.c.id == outbox_id, allowed, _owner_unchanged()).values(**values).returning(outbox)
-        row = await self._first(begun)
+    async def _begin(self, statement: Executable, outbox_id: str, timeout_ms: int) -> OutboxRecord:
+        now = await self._now()
+        row = await self._first(statement, {"which": outbox_id, "now": now, "deadline": now + timeout_ms})
         if row is None:
             raise ClaimLost("this message is in other hands, or the conversation is")
         return outbox_record(row, await self._chunks(outbox_id))
 
     async def _move(self, outbox_id: str, allowed: set[OutboxState], **values: Any) -> None:
-        statement = update(outbox).where(outbox.c.id == outbox_id, outbox.c.state.in_(sorted(allowed))).values(**values)
-        if not await self._changed(statement):
+        if not await self._changed(_MOVE, {"which": outbox_id, "allowed": sorted(allowed), **values}):
             raise ClaimLost(f"this message cannot become {values['state']} any more")
 
-    async def _with_chunks(self, statement: Select[Any]) -> tuple[OutboxRecord, ...]:
-        return tuple([outbox_record(row, await self._chunks(row.id)) for row in await self._all(statement)])
+    async def _with_chunks(self, statement: Executable, parameters: Parameters = None) -> tuple[OutboxRecord, ...]:
+        return tuple([outbox_record(row, await self._chunks(row.id)) for row in await self._all(statement, parameters)])
 
     async def _chunks(self, outbox_id: str) -> tuple[str, ...]:
-        rows = await self._all(select(outbox_chunks.c.ref).where(outbox_chunks.c.outbox_id == outbox_id).order_by(outbox_chunks.c.position))
-        return tuple(row.ref for row in rows)
+        return tuple(row.ref for row in await self._all(_CHUNKS, {"which": outbox_id}))
 
 
 def _new_row(conversation_id: str, state: OutboxState, words: str, now: int, **values: Any) -> Any:
     row = insert(outbox).values(id=new_id(), conversation_id=conversation_id, state=state, text=words, next_attempt_at=now, created_at=now)
     return row.values(**values).returning(outbox)
-
-
-def _owner_unchanged() -> ColumnElement[bool]:
-    return exists().where(conversations.c.id == outbox.c.conversation_id, conversations.c.owner_epoch == outbox.c.owner_epoch)
-
-
-def _undelivered(table_name: str) -> TextClause:
-    # Spelled with the table's name where two of them stand in one statement.
-    return text(f"{table_name}.{UNDELIVERED.text}")

@@ -2,18 +2,37 @@
 
 from typing import Any
 
-from sqlalchemy import Row, Update, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from storage.errors import ClaimLost, StorageError
 from storage.ids import new_id
 from storage.models import RESERVED, WAITING, conversations, inbox, outbox, turn_documents, turns
 from storage.records import Claim, InboxState, NewTurn, OutboxRecord, OutboxState, Owner, TurnRecord, TurnStatus
 from storage.repositories.fence import FencedRepository
-from storage.repositories.inbox import recount
+from storage.repositories.inbox import STILL_PENDING
 from storage.repositories.outbox import OutboxRepository, outbox_record
 
 _DAY_MS = 86_400_000
 _EXPIRED_AT_ONCE = 1000
+
+_STORED = select(turns).where(turns.c.id == bindparam("turn_id"))
+_INSERT = insert(turns).returning(turns)
+_INSERT_DOCUMENT = insert(turn_documents)
+_ANSWER_UP_TO = (
+    update(inbox)
+    .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.seq <= bindparam("newest"))
+    .values(state=InboxState.DONE, turn_id=bindparam("answered_by"))
+    .returning(inbox.c.seq)
+)
+_CHANGE = update(conversations).where(conversations.c.id == bindparam("of")).values(STILL_PENDING)
+_USE_RESERVED = update(outbox).where(outbox.c.conversation_id == bindparam("of"), RESERVED).returning(outbox)
+_INSERT_REPLY = insert(outbox).returning(outbox)
+_WINDOW = (
+    select(turns)
+    .where(turns.c.conversation_id == bindparam("of"), turns.c.seq > bindparam("after"), turns.c.in_history)
+    .order_by(turns.c.seq.desc())
+    .limit(bindparam("most"))
+)
 
 
 def turn_record(row: Row[Any]) -> TurnRecord:
@@ -48,7 +67,7 @@ class TurnRepository(FencedRepository):
         Raises ClaimLost when another worker claimed the conversation, when it changed hands since `owner_epoch`, or when one of the
         items does not wait any more; StorageError when an older item would be passed over. In all cases nothing was written.
         """
-        stored = await self._first(select(turns).where(turns.c.id == turn.id))
+        stored = await self._first(_STORED, {"turn_id": turn.id})
         if stored is not None:
             return turn_record(stored), await OutboxRepository(self._context).of_turn(turn.id)
         held = await self._hold_as_owner(claim, owner_epoch)
@@ -56,14 +75,12 @@ class TurnRepository(FencedRepository):
             raise ClaimLost("a person has this conversation")
         committed = await self._insert_turn(held, turn)
         await self._answer_items(held.id, turn)
-        await self._run(_changes(held, turn))
-        await self._run(recount(held.id))
+        await self._run(_CHANGE, {"of": held.id, **_changes(held, turn)})
         return committed, await self._put_reply(held, turn, reply, reply_to)
 
     async def window(self, conversation_id: str, *, after_seq: int = 0, limit: int = 100) -> tuple[TurnRecord, ...]:
         """Return the newest `limit` turns with seq > `after_seq` that may stand in prompts, oldest first."""
-        statement = select(turns).where(turns.c.conversation_id == conversation_id, turns.c.seq > after_seq, turns.c.in_history)
-        rows = await self._all(statement.order_by(turns.c.seq.desc()).limit(limit))
+        rows = await self._all(_WINDOW, {"of": conversation_id, "after": after_seq, "most": limit})
         return tuple(turn_record(row) for row in reversed(rows))
 
     async def list(self, conversation_id: str, *, limit: int = 50, before: int | None = None) -> tuple[TurnRecord, ...]:
@@ -88,26 +105,26 @@ class TurnRepository(FencedRepository):
 
     async def _insert_turn(self, held: Row[Any], turn: NewTurn) -> TurnRecord:
         now = await self._now()
-        statement = insert(turns).values(
-            conversation_id=held.id,
-            seq=held.turns + 1,
-            id=turn.id,
-            user_id=turn.user_id,
-            skill=turn.skill,
-            status=turn.status,
-            user_text=turn.user_text,
-            reply_text=turn.reply_text,
-            engine=turn.engine,
-            adapter=turn.adapter,
-            prompt_tokens=turn.prompt_tokens,
-            completion_tokens=turn.completion_tokens,
-            in_history=turn.in_history,
-            created_at=now,
-        )
-        row = (await self._run(statement.returning(turns))).one()
+        values = {
+            "conversation_id": held.id,
+            "seq": held.turns + 1,
+            "id": turn.id,
+            "user_id": turn.user_id,
+            "skill": turn.skill,
+            "status": turn.status,
+            "user_text": turn.user_text,
+            "reply_text": turn.reply_text,
+            "engine": turn.engine,
+            "adapter": turn.adapter,
+            "prompt_tokens": turn.prompt_tokens,
+            "completion_tokens": turn.completion_tokens,
+            "in_history": turn.in_history,
+            "created_at": now,
+        }
+        row = (await self._run(_INSERT, values)).one()
         if turn.document:
             expires_at = now + self._context.config.document_days * _DAY_MS
-            await self._run(insert(turn_documents).values(turn_id=turn.id, document=turn.document, expires_at=expires_at))
+            await self._run(_INSERT_DOCUMENT, {"turn_id": turn.id, "document": turn.document, "expires_at": expires_at})
         return turn_record(row)
 
     async def _answer_items(self, conversation_id: str, turn: NewTurn) -> None:
@@ -115,39 +132,35 @@ class TurnRepository(FencedRepository):
         if not turn.inbox_ids:
             return
         named = {int(inbox_id) for inbox_id in turn.inbox_ids}
-        up_to_newest = update(inbox).where(inbox.c.conversation_id == conversation_id, WAITING, inbox.c.seq <= max(named))
-        done = up_to_newest.values(state=InboxState.DONE, turn_id=turn.id).returning(inbox.c.seq)
-        answered = {row.seq for row in await self._all(done)}
+        done = {"of": conversation_id, "newest": max(named), "answered_by": turn.id}
+        answered = {row.seq for row in await self._all(_ANSWER_UP_TO, done)}
         if named - answered:
             raise ClaimLost("an item of this turn does not wait for an answer any more")
         if answered - named:
             raise StorageError("an older item of this conversation waits for its answer first")
 
     async def _put_reply(self, held: Row[Any], turn: NewTurn, reply: str | None, reply_to: str) -> OutboxRecord | None:
-        reserved = update(outbox).where(outbox.c.conversation_id == held.id, RESERVED)
         if reply is None:
-            await self._run(reserved.values(state=OutboxState.CANCELLED, error="nothing is to be said"))
+            await self._run(_USE_RESERVED, {"of": held.id, "state": OutboxState.CANCELLED, "error": "nothing is to be said"})
             return None
+        now = await self._now()
         values = {
             "turn_id": turn.id,
             "state": OutboxState.READY,
             "text": reply,
             "owner_epoch": held.owner_epoch,
-            "next_attempt_at": await self._now(),
+            "next_attempt_at": now,
         }
         if reply_to:
             values["reply_to"] = reply_to
-        row = await self._first(reserved.values(**values).returning(outbox))
+        row = await self._first(_USE_RESERVED, {"of": held.id, **values})
         if row is None:
-            new_row = insert(outbox).values(id=new_id(), conversation_id=held.id, created_at=await self._now(), **values)
-            row = (await self._run(new_row.returning(outbox))).one()
+            row = (await self._run(_INSERT_REPLY, {"id": new_id(), "conversation_id": held.id, "created_at": now, **values})).one()
         return outbox_record(row)
 
 
-def _changes(held: Row[Any], turn: NewTurn) -> Update:
+def _changes(held: Row[Any], turn: NewTurn) -> dict[str, Any]:
     """Return what the turn changes in its conversation."""
     given = {"window_start": turn.window_start, "summary": turn.summary, "skill": turn.sticky_skill}
     values = {"turns": held.turns + 1, **{name: value for name, value in given.items() if value is not None}}
-    if held.is_private:
-        values["user_id"] = turn.user_id
-    return update(conversations).where(conversations.c.id == held.id).values(**values)
+    return {**values, "user_id": turn.user_id} if held.is_private else values

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from storage.errors import NotFound
 from storage.ids import new_id
@@ -15,6 +15,17 @@ from storage.repositories.user_data import UserData
 def user_record(row: Row[Any]) -> UserRecord:
     """Return the frozen record of a row of `users`."""
     return UserRecord(row.id, row.created_at)
+
+
+_FIND = (
+    select(users)
+    .join(identities)
+    .where(
+        identities.c.channel == bindparam("of_channel"),
+        identities.c.account == bindparam("of_account"),
+        identities.c.external_id == bindparam("known_as"),
+    )
+)
 
 
 class UserRepository(Repository):
@@ -45,7 +56,7 @@ class UserRepository(Repository):
 
     async def find(self, channel: str, account: str, external_id: str) -> UserRecord | None:
         """Return the user of this identity, or None."""
-        found = await self._first(select(users).join(identities).where(*_identity(channel, account, external_id)))
+        found = await self._first(_FIND, {"of_channel": channel, "of_account": account, "known_as": external_id})
         return None if found is None else user_record(found)
 
     async def profile(self, user_id: str) -> ProfileRecord:
