@@ -45,8 +45,8 @@ class CompletionStream:
             raise StreamBroken("sent a chunk that is no completion")
         if error := chunk.get("error"):
             raise _told(error)
-        self._usage = chunk.get("usage") or self._usage
-        self._timings = chunk.get("timings") or self._timings
+        self._usage = _object(chunk.get("usage")) or self._usage
+        self._timings = _object(chunk.get("timings")) or self._timings
         choices = chunk.get("choices")
         return self._take(choices[0]) if choices else None
 
@@ -74,15 +74,25 @@ class CompletionStream:
     def finished(self, first_ms: float, total_ms: float) -> GenerationFinished:
         """Return the last event; the times are the client's, used where the server does not tell its own. Needs `reason`."""
         assert self.reason is not None  # noqa: S101 - the caller has looked
-        details = self._usage.get("prompt_tokens_details") or {}
+        details = _object(self._usage.get("prompt_tokens_details"))
+        prompt_tokens = int(_number(self._usage.get("prompt_tokens"), self.prompt_tokens))
         return GenerationFinished(
             self.reason,
-            prompt_tokens=int(self._usage.get("prompt_tokens", self.prompt_tokens)),
-            completion_tokens=int(self._usage.get("completion_tokens") or self._timings.get("predicted_n") or self.chunks),
-            cached_tokens=int(details.get("cached_tokens") or self._timings.get("cache_n") or 0),
-            prompt_ms=float(self._timings.get("prompt_ms", first_ms)),
-            generation_ms=float(self._timings.get("predicted_ms", total_ms - first_ms)),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=int(_number(self._usage.get("completion_tokens"), _number(self._timings.get("predicted_n"), self.chunks))),
+            cached_tokens=min(prompt_tokens, int(_number(details.get("cached_tokens"), _number(self._timings.get("cache_n"), 0)))),
+            prompt_ms=_number(self._timings.get("prompt_ms"), first_ms),
+            generation_ms=_number(self._timings.get("predicted_ms"), total_ms - first_ms),
         )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any, otherwise: float) -> float:
+    """Return a count or a time that a server told, if it is one."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else otherwise
 
 
 def _told(error: Any) -> StreamBroken:
