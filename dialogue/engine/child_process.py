@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -19,7 +19,17 @@ import structlog
 from dialogue.engine.base import AdapterRef, EngineInfo, GenerationEvent, GenerationFinished, GenerationRequest
 from dialogue.engine.child import EXIT_OUT_OF_MEMORY
 from dialogue.engine.spec import EngineSpec
-from dialogue.engine.wire import Frame, WireError, error_from_plain, event_from_plain, pack, plain, read_frame, request_to_plain
+from dialogue.engine.wire import (
+    Frame,
+    WireError,
+    error_from_plain,
+    event_from_plain,
+    finished_from_plain,
+    pack,
+    plain,
+    read_frame,
+    request_to_plain,
+)
 from dialogue.errors import DialogueError, EngineUnavailable, RequestTooLong
 
 log = structlog.get_logger(__name__)
@@ -45,11 +55,12 @@ class ProcessLimits:
 class ChildStream:
     """The events of one request."""
 
-    def __init__(self, number: int, request_id: str) -> None:
+    def __init__(self, number: int, request_id: str, on_end: Callable[[], None]) -> None:
         self.number = number
         self.request_id = request_id
         self.begun = False  # the child has it; before that, its death is not this request's doing
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_end = on_end
         self._items: asyncio.Queue[GenerationEvent | DialogueError] = asyncio.Queue()
 
     async def next(self) -> GenerationEvent:
@@ -60,19 +71,15 @@ class ChildStream:
         return item
 
     def put(self, event: GenerationEvent) -> None:
-        """Hand over an event; GenerationFinished ends the stream."""
+        """Hand over an event that is not the last one."""
         self._items.put_nowait(event)
-        if isinstance(event, GenerationFinished):
-            self._end()
 
-    def fail(self, error: DialogueError) -> None:
-        """End the stream with an error."""
-        self._items.put_nowait(error)
-        self._end()
-
-    def _end(self) -> None:
+    def end(self, last: GenerationFinished | DialogueError) -> None:
+        """End the stream, once. What it held is given back before anybody hears of the end."""
         if not self.ended.done():
             self.ended.set_result(None)
+            self._on_end()
+            self._items.put_nowait(last)
 
 
 class ChildProcess:
@@ -131,10 +138,10 @@ class ChildProcess:
         self._tasks.append(asyncio.create_task(self._watch_heartbeat()))
         return hello
 
-    def open(self, request: GenerationRequest) -> ChildStream:
-        """Hand a request to the child. Raises RequestTooLong when it does not fit a frame."""
+    def open(self, request: GenerationRequest, on_end: Callable[[], None]) -> ChildStream:
+        """Hand a request to the child; `on_end` is called when it has ended there. Raises RequestTooLong when it fits no frame."""
         self._last_number += 1
-        stream = ChildStream(self._last_number, request.request_id)
+        stream = ChildStream(self._last_number, request.request_id, on_end)
         try:
             self._send({"op": "generate", "stream": stream.number, "request": request_to_plain(request)})
         except WireError as error:
@@ -243,17 +250,9 @@ class ChildProcess:
             case "event":
                 self._streams[frame["stream"]].put(event_from_plain(frame))
             case "end":
-                self._end(self._streams.pop(frame["stream"]), frame)
+                self._streams.pop(frame["stream"]).end(_last(frame))
             case "adapters":
                 self._adapters_set.set_result(error_from_plain(frame["error"]) if frame["error"] else None)
-
-    def _end(self, stream: ChildStream, frame: Frame) -> None:
-        if "finished" in frame:
-            stream.put(event_from_plain(frame))
-        elif "error" in frame:
-            stream.fail(error_from_plain(frame["error"]))
-        else:
-            stream.fail(EngineUnavailable("the engine gave up the request"))
 
     async def _hear(self, stderr: asyncio.StreamReader) -> None:
         """Keep the last lines for the error text; forward all of them to the log."""
@@ -296,3 +295,10 @@ class ChildProcess:
         if status < 0:
             return f"the engine was ended by {signal.Signals(-status).name}{said}"
         return f"the engine ended with exit status {status}{said}"
+
+
+def _last(frame: Frame) -> GenerationFinished | DialogueError:
+    """Return what a stream ends with."""
+    if "finished" in frame:
+        return finished_from_plain(frame["finished"])
+    return error_from_plain(frame["error"]) if "error" in frame else EngineUnavailable("the engine gave up the request")

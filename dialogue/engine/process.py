@@ -118,6 +118,7 @@ class ProcessEngine:
         self._closed = True
         self._notify()
         for child in tuple(self._children):
+            child.closing = True
             await (child.close() if child.streams or child is self._child else child.kill("was closed"))
             self._judge(child, "the engine was closed")
         for watcher in (watchers := tuple(self._watchers)):
@@ -138,12 +139,11 @@ class ProcessEngine:
         await self._before(deadline, self._gate.enter(width))
         try:
             child = await self._before(deadline, self._living_child())
-            stream = child.open(replace(request, deadline_s=max(0.0, deadline - self._clock())))
+            remaining = replace(request, deadline_s=max(0.0, deadline - self._clock()))
+            return child, child.open(remaining, on_end=lambda: self._gate.leave(width))
         except BaseException:
             self._gate.leave(width)
             raise
-        stream.ended.add_done_callback(lambda _: self._gate.leave(width))
-        return child, stream
 
     async def _living_child(self) -> ChildProcess:
         """Wait out a restart; raise EngineUnavailable as long as it fails."""
@@ -235,7 +235,7 @@ class ProcessEngine:
             self._suspects.died({stream.request_id for stream in streams if stream.begun})
             log.warning("engine_died", pid=child.pid, reason=sentence, running=len(streams))
         for stream in streams:
-            stream.fail(self._verdict(child, stream, sentence))
+            stream.end(self._verdict(child, stream, sentence))
 
     def _verdict(self, child: ChildProcess, stream: ChildStream, sentence: str) -> DialogueError:
         if child.closing:

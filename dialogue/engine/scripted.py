@@ -6,6 +6,7 @@ bytes of the reply, so that characters lie across tokens as they do with real mo
 
 import asyncio
 import codecs
+import contextlib
 import itertools
 import os
 import resource
@@ -41,13 +42,14 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class FaultKind(StrEnum):
-    """How a scripted request goes wrong. CRASH, KILL, FREEZE and OUT_OF_MEMORY are for an engine in a child process."""
+    """How a scripted request goes wrong. STUBBORN and what follows is for an engine in a child process."""
 
     RAISE = "raise"  # EngineUnavailable
     BUG = "bug"  # an error that no engine should let out
     STALL = "stall"  # this request makes no progress any more; the others do
+    STUBBORN = "stubborn"  # this request makes no progress and does not end when it is cancelled
     FREEZE = "freeze"  # the whole process makes no progress any more
-    CRASH = "crash"  # the process ends by itself
+    CRASH = "crash"  # the process aborts, as native code does
     KILL = "kill"  # SIGKILL, as the kernel does when memory is short
     OUT_OF_MEMORY = "out_of_memory"  # allocates until there is none
 
@@ -243,14 +245,23 @@ class ScriptedEngine:
                 raise RuntimeError("scripted bug")
             case FaultKind.STALL:
                 await self._step(max(0.0, deadline - self._clock()) + 1, deadline)
+            case FaultKind.STUBBORN:
+                await _never()
             case FaultKind.FREEZE:
                 threading.Event().wait()
             case FaultKind.CRASH:
-                os._exit(139)
+                os.abort()
             case FaultKind.KILL:
                 os.kill(os.getpid(), signal.SIGKILL)
             case FaultKind.OUT_OF_MEMORY:
                 _exhaust_memory()
+
+
+async def _never() -> NoReturn:
+    """Wait for ever, whatever anybody says."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 def _exhaust_memory() -> NoReturn:

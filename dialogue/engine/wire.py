@@ -104,8 +104,12 @@ def event_from_plain(value: Mapping[str, Any]) -> GenerationEvent:
         return TextDelta(value["text"])
     if "position" in value:
         return QueuePosition(value["position"])
-    finished: Frame = {**value["finished"], "reason": FinishReason(value["finished"]["reason"])}
-    return GenerationFinished(**finished)
+    return finished_from_plain(value["finished"])
+
+
+def finished_from_plain(value: Mapping[str, Any]) -> GenerationFinished:
+    arguments: Frame = {**value, "reason": FinishReason(value["reason"])}
+    return GenerationFinished(**arguments)
 
 
 def error_to_plain(error: BaseException) -> Frame:

@@ -1,7 +1,7 @@
 """What every engine promises. The engines stand in `tests/contracts/engines.py`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from dialogue.engine.base import (
 )
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineUnavailable, RequestTooLong
 from tests.contracts.engines import ENGINES, Arm, Subject
+from tests.waiting import until
 
 GREEDY = SamplingParams(max_tokens=24, temperature=0, repetition_penalty=1)
 LONG = SamplingParams(max_tokens=1500, temperature=0, repetition_penalty=1, ignore_eos=True)
@@ -48,13 +49,6 @@ async def collect(engine: Engine, request: GenerationRequest) -> tuple[str, Gene
     assert all(texts), "an empty delta"
     assert isinstance(events[-1], GenerationFinished)
     return "".join(texts), events[-1]
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> None:
-    """Wait until `condition` holds; fail when it does not within `timeout_s`."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - health() is a snapshot: there is no event to wait for
-            await asyncio.sleep(0.002)
 
 
 async def first_text(events: AsyncGenerator[GenerationEvent, None]) -> TextDelta:
