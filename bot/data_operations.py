@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.errors import CliError, ExitCode
+from storage import schema
 from storage.backup import backup
 from storage.config import StorageConfig
 from storage.database import Database
@@ -106,12 +107,13 @@ class DataOperations:
         await asyncio.to_thread(backup, self._config, target)
 
     async def status(self, _arguments: Arguments) -> dict[str, Any]:
-        """Return the time of the database, and what waits or went wrong in inbox and outbox."""
+        """Return time and schema of the database, and what waits or went wrong in inbox and outbox."""
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
             quarantined = await unit.inbox.list(InboxState.QUARANTINED, MAX_ROWS)
             return {
                 "now": await unit.now(),
+                "schema": schema.head(),  # it was compared when the database was opened
                 "pending": await unit.inbox.pending(),
                 "quarantined": len(quarantined),
                 "outbox": await unit.outbox.counts(),

@@ -66,7 +66,7 @@ _RULES: tuple[tuple[type[Exception], ExitCode, str], ...] = (  # the first that 
         ExitCode.CONFIGURATION,
         "Allowed: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME in DATABASE_URL or [storage] url.",
     ),
-    (DatabaseBusy, ExitCode.TEMPORARY, "Stop that process, or wait until it ends."),
+    (DatabaseBusy, ExitCode.TEMPORARY, ""),
     (DatabaseUnavailable, ExitCode.TEMPORARY, "Run `kefu doctor`: it checks the database and says what is missing."),
     (SchemaMismatch, ExitCode.CONFIGURATION, "Run `kefu db upgrade` with the newest Kefu that used this database."),
     (ClaimLost, ExitCode.TEMPORARY, ""),

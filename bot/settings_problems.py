@@ -2,11 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from bot.errors import SettingsError
 from bot.settings_sources import SECRETS, Layer
@@ -42,14 +41,14 @@ def _place(layer: Layer, location: tuple[str, ...]) -> tuple[str, str]:
     return layer.where, f"[{location[0]}] {location[1]}" if len(location) > 1 else f"[{location[0]}]"
 
 
-def _explain(problem: ErrorDetails, location: tuple[str, ...], model: type[BaseModel]) -> tuple[str, str]:
+def _explain(problem: Mapping[str, Any], location: tuple[str, ...], model: type[BaseModel]) -> tuple[str, str]:
     if problem["type"] == "extra_forbidden":
         return _unknown(location, model)
     if len(location) < 2:
         return "is a section, not a value", f"a table: `[{location[0]}]` on a line of its own, its keys below"
     section, name = location
     shown = "" if (section, name) in SECRETS else f"{_shown(problem['input'])} "
-    text = problem["msg"] if problem["type"] in {"database_url", "web_root"} else "is not allowed"
+    text = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else "is not allowed"
     return f"{shown}{text}", allowed_values(model, section, name)
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_core import PydanticCustomError
 
 DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
@@ -18,15 +17,15 @@ class Section(BaseModel):
 def _check_database_url(value: SecretStr | None) -> SecretStr | None:
     url = value.get_secret_value() if value is not None else None
     if url is not None and not any(url.startswith(scheme) and len(url) > len(scheme) for scheme in DATABASE_SCHEMES):
-        raise PydanticCustomError("database_url", "is no database URL that Kefu can use")
+        raise ValueError("is no database URL that Kefu can use")
     return value
 
 
 def _check_web_root(value: str) -> str:
     if not value.startswith(("http://", "https://")):
-        raise PydanticCustomError("web_root", "is no http:// or https:// address")
+        raise ValueError("is no http:// or https:// address")
     if "@" in value:
-        raise PydanticCustomError("web_root", "holds a user or a password: it would be seen in logs")
+        raise ValueError("holds a user or a password: it would be seen in logs")
     return value.rstrip("/")
 
 

@@ -10,8 +10,10 @@ from bot.cli.data import operate
 from bot.cli.output import note, print_json
 from bot.cli.prepare import prepare
 from bot.cli.progress import ByteProgress, waiting
+from bot.settings import Settings
 from storage import backup as backup_file
 from storage import schema
+from storage.errors import DatabaseBusy
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -53,7 +55,7 @@ def downgrade(
 @app.command(epilog="Example: kefu db current --json")
 def current(ctx: typer.Context, *, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print the schema of the database, and the one that this Kefu needs."""
-    found, needed = schema.current(prepare(ctx).storage_config()), schema.head()
+    found, needed = _current(prepare(ctx)), schema.head()
     if json:
         print_json({"current": found, "head": needed})
     else:
@@ -79,6 +81,13 @@ def restore(
     with ByteProgress(f"Restoring {source}") as progress:
         backup_file.restore(settings.storage_config(), source, progress.update)
     note(f"Restored {source}.")
+
+
+def _current(settings: Settings) -> str | None:
+    try:
+        return schema.current(settings.storage_config())
+    except DatabaseBusy:
+        return operate(settings, "status")["schema"]
 
 
 def _check_revision(revision: str, also: str) -> None:

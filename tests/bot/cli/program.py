@@ -40,7 +40,7 @@ class Program:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LD_LIBRARY_PATH"}}
+        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH"}}
         home = {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config")}
         paths = {"KEFU_PATHS__DATA_DIR": str(self.data_dir), "KEFU_PATHS__CACHE_DIR": str(self.folder / "cache")}
         return {**kept, **home, **paths, "PYTHONUTF8": "1", "COLUMNS": "200", **self.variables}
@@ -72,11 +72,6 @@ class Program:
             check=False,
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the installed program and leave it running."""
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([KEFU, *arguments], cwd=self.folder, env=self.environment, text=True, **pipes)
 
 
 def make_program(folder: Path, **variables: str) -> Program:
