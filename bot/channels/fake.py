@@ -110,7 +110,8 @@ class FakePlatform:
     def __init__(self, faults: FaultRule | None = None) -> None:
         self.script: deque[Fault | None] = deque()  # faults of the next calls, in order; before those of `faults`
         self.gate = asyncio.Event()
-        self._faults = faults or (lambda _operation, _chat: None)
+        self.held = 0  # SLOW calls that wait for the gate
+        self.faults = faults or (lambda _operation, _chat: None)
         self._updates: list[FakeUpdate] = []
         self._next_number = 1
         self._messages: dict[str, FakeMessage] = {}
@@ -163,12 +164,12 @@ class FakePlatform:
         await self._changed.wait()
 
     async def _call(self, operation: str, chat: str, effect: Callable[[], str]) -> str:
-        fault = self.script.popleft() if self.script else self._faults(operation, chat)
+        fault = self.script.popleft() if self.script else self.faults(operation, chat)
         if fault is None:
             return effect()
         match fault.kind:
             case FaultKind.SLOW:
-                await self.gate.wait()
+                await self._hold()
                 return effect()
             case FaultKind.UNREACHABLE:
                 raise _Unreachable
@@ -181,6 +182,14 @@ class FakePlatform:
             case FaultKind.LOST:
                 effect()
         raise _Timeout
+
+    async def _hold(self) -> None:
+        self.held += 1
+        self._notify()
+        try:
+            await self.gate.wait()
+        finally:
+            self.held -= 1
 
     def _show(self, chat: str, text: str, reply_to: str) -> str:
         ref = str(len(self._messages) + 1)

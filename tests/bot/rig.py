@@ -1,7 +1,7 @@
 """The running heart of the program around a fake platform and a scripted engine, step by step and without a network."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,24 @@ def build_router(database: Database, engine: ScriptedEngine, export_dir: Path) -
     return router
 
 
-async def until_idle(rounds: int = 50) -> None:
-    """Let every task run as far as it can without time passing."""
-    for _ in range(rounds):
-        await asyncio.sleep(0)
+async def seen(rig: Rig, happened: Callable[[], bool]) -> None:
+    """Wait until something can be seen on the platform."""
+    async with asyncio.timeout(20):
+        while not happened():
+            await rig.platform.changed()
+
+
+class Gate:
+    """The `sleep` of a scripted engine: lets a number of tokens through, then waits until it is opened."""
+
+    def __init__(self, tokens: int = 0) -> None:
+        self._left = tokens
+        self.reached = asyncio.Event()
+        self.open = asyncio.Event()
+
+    async def sleep(self, _delay_s: float) -> None:
+        if self._left > 0:
+            self._left -= 1
+            return
+        self.reached.set()
+        await self.open.wait()
