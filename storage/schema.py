@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
@@ -124,7 +124,7 @@ def _connected(target: SqliteTarget | PostgresTarget, config: StorageConfig) -> 
 
 
 def _sqlite_engine(target: SqliteTarget, config: StorageConfig) -> Engine:
-    engine = create_engine(f"sqlite:///{target.path}", poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite", database=str(target.path)), poolclass=NullPool)
 
     def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would leave table definitions outside

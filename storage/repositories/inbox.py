@@ -25,6 +25,7 @@ from storage.repositories.fence import HELD, FencedRepository, held
 
 _IMPATIENCE = 5  # a burst that never ends is answered after this many quiet windows
 _SKIPPED_AT_MOST = 64  # quarantined conversations that one claim passes by, so that a unit stays short
+_EXPIRED_AT_ONCE = 1000
 _DAY_MS = 86_400_000
 
 STILL_PENDING: Final = {  # what `conversations` says about the items that wait; lock the conversation before
@@ -202,10 +203,11 @@ class InboxRepository(FencedRepository):
         return tuple(inbox_record(row) for row in await self._all(statement))
 
     async def expire(self, days: int = 8) -> int:
-        """Delete answered items older than `days`, whose event ids no platform repeats any more. Return how many."""
-        return await self._changed(
-            delete(inbox).where(inbox.c.state == InboxState.DONE, inbox.c.received_at < await self._now() - days * _DAY_MS)
-        )
+        """Delete answered items older than `days`, some at once; no platform repeats their ids any more. Call again until it is 0."""
+        before = await self._now() - days * _DAY_MS
+        # The oldest by number: looking for them by time would read the whole table.
+        oldest = select(inbox.c.seq).where(inbox.c.state == InboxState.DONE).order_by(inbox.c.seq).limit(_EXPIRED_AT_ONCE)
+        return await self._changed(delete(inbox).where(inbox.c.seq.in_(oldest), inbox.c.received_at < before))
 
     async def _accept_chat(self, channel: str, account: str, chat: str, items: tuple[NewInboxItem, ...]) -> int:
         now = await self._now()
