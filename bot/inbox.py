@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
-from storage.database import Database
 
 from bot.metrics import Metrics
 from bot.wakeup import Wakeup
 from dialogue.messages import ConversationKey
+from storage.database import Database
 from storage.records import InboxKind, NewInboxItem
 
 log = structlog.get_logger(__name__)
