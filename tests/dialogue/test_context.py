@@ -1,9 +1,14 @@
 """Who may know what: canaries of private chats never reach a group, nor another person."""
 
+import random
+import re
+
 import pytest
 
+from dialogue.config import DialogueConfig
 from dialogue.context import guess_language
 from tests.dialogue.harness import Harness, dialogue
+from tests.sizes import record_proof, size
 
 CANARIES = ("canary-name", "canary-tone", "canary-note", "canary-chat", "canary-quote")
 
@@ -102,3 +107,24 @@ async def test_names_follow_the_platform() -> None:
 def test_the_language_is_guessed_from_letters(text: str, language: str) -> None:
     """Where nobody says the language, Chinese characters decide."""
     assert guess_language(text) == language
+
+
+@pytest.mark.parametrize("seed", range(size("isolation_runs", small=1, proof=40)))
+async def test_nothing_crosses_over(seed: int) -> None:
+    """In any mixture of people, chats and groups, a prompt holds marks of its own conversation and, in private, of its person only."""
+    chance, turns = random.Random(seed), size("isolation_turns", small=60, proof=250)
+    people, groups = ["ada", "bob", "eve"], ["g1", "g2"]
+    async with dialogue(DialogueConfig(seed=1, history_tokens=600)) as kefu:
+        for number in range(turns):
+            person = chance.choice(people)
+            private = chance.random() < 0.6
+            chat = f"{person}-{chance.randint(1, 2)}" if private else chance.choice(groups)
+            mark = f"mark.{chat if chance.random() < 0.7 or not private else person}.{number}"
+            text = f"{mark} hello" if person not in mark.split(".") else f"/remember {mark}"
+            await kefu.say(text, chat=chat, sender=person, private=private)
+            allowed = {chat, person} if private else {chat}
+            if not text.startswith("/"):
+                seen = {found.split(".")[1] for found in re.findall(r"mark\.[\w-]+\.\d+", kefu.prompt_text())}
+                assert seen <= allowed
+                assert chat in seen
+        record_proof("nothing of a private chat elsewhere", seed=seed, size=turns, result="0 marks in a foreign prompt")
