@@ -51,7 +51,7 @@ def serve(slots: int, context: int, model: str, loras: Sequence[str]) -> None:
     params.api_keys = [API_KEY]
     params.cache_ram_mib = 0
     params.verbosity = -1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # more only wait for one another on a busy machine
     params.lora_adapters = [NATIVE.CommonAdapterLoraInfo(path, 1.0) for path in loras]
     server = NATIVE.Server(params)
     print(server.listening_address, flush=True)
