@@ -110,6 +110,7 @@ class DialogueManager:
                 quoted_text=context.quoted_text,
                 profile=context.profile,
                 history=context.history,
+                summary=context.conversation.summary,
                 conversation_is_private=context.conversation.is_private,
                 passages=tuple(passages),
             )

@@ -28,6 +28,7 @@ class SkillInput:
     quoted_text: str = ""  # the message that this one replies to
     profile: ProfileRecord | None = None  # always None in groups
     history: tuple[TurnRecord, ...] = ()  # the window of this conversation, oldest first
+    summary: str = ""  # of what was said before the window; "" = nothing was, or nobody summarised it
     conversation_is_private: bool = True
     passages: tuple[Passage, ...] = ()  # best first; only for skills that retrieve
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from dialogue.config import DialogueConfig
 from dialogue.skills.base import PromptPlan, Refusal, SamplingChange, SkillInput, TaskFields, shown_reply
-from dialogue.skills.texts import as_data, prompt_text
+from dialogue.skills.texts import as_data, paragraphs, prompt_text
 from dialogue.words import assistant_language, say
 from storage.records import TurnRecord
 
@@ -76,7 +76,7 @@ class SummarizeSkill:
         length, rest = parse_length(given.text, given.language)
         text = rest.strip() or given.quoted_text.strip()
         task = prompt_text("summarize_text" if text else "summarize_talk", given.language)
-        text = text or transcript(given.history, given.language)
+        text = text or paragraphs([given.summary, transcript(given.history, given.language)])
         if not text:
             return Refusal(say("summarize_usage", given.language))
         return PromptPlan(

@@ -121,7 +121,7 @@ def _read_start(text: str) -> tuple[dict[str, str], str]:
         known = _ALL_WORDS.get(word.casefold().strip(",，"))
         if known is not None and known[0] not in chosen:
             chosen[known[0]] = known[1]
-        elif word.casefold() not in _FILLERS or (chosen and known is None and "kind" in chosen):
+        elif word.casefold() not in _FILLERS or "kind" in chosen:
             return chosen, " ".join(words[index:]).strip()
     return chosen, ""
 

@@ -60,6 +60,7 @@ def test_the_conversation_is_summarised() -> None:
     history = (turn("hi", "hello"), turn("order?", "very busy", TurnStatus.FAILED), turn("still there?", "", TurnStatus.UNANSWERED))
     plan = plan_of(SKILL, "", history=history)
     assert plan.user_text == ("Summarise this conversation:\n```\nUser: hi\nAssistant: hello\nUser: order?\nUser: still there?\n```")
+    assert "```\nThey bought shoes.\n\nUser: hi" in plan_of(SKILL, "", history=history, summary="They bought shoes.").user_text
     assert transcript(history, "zh").startswith("用户: hi\n助手: hello")
 
 
