@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -73,6 +74,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+@cache
 def _properties(model: type[BaseModel], section: str) -> dict[str, dict[str, Any]]:
     schema = model.model_json_schema()
     reference = schema["properties"][section]["$ref"].rsplit("/", 1)[-1]

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from dialogue.engine.factory import build_engine
 
 from bot.cli import checks
 from bot.cli.ensure_model import ensure_model
@@ -16,6 +15,7 @@ from bot.cli.output import print_json
 from bot.cli.prepare import prepare_loaded
 from bot.cli.progress import waiting
 from bot.redaction import Redactor
+from bot.serving import open_model
 from bot.settings import LoadedSettings, Settings
 
 app = typer.Typer(add_completion=False)
@@ -60,16 +60,16 @@ def examine(loaded: LoadedSettings, *, deep: bool) -> Sequence[Finding]:
 def start_engine(settings: Settings) -> Sequence[Finding]:
     """Start the engine, say what it serves, stop it again."""
     files = ensure_model(settings)
-    engine = build_engine(settings.engine_config(), files)
 
     async def try_out() -> Finding:
+        model = await open_model(settings, files)
         begun = time.monotonic()
         try:
-            info = await engine.start()
+            info = (await model.start()).info
             seconds = time.monotonic() - begun
             return ok("engine", f"{info.engine} started in {seconds:.1f} s: {info.slots} slots of {info.context_tokens} tokens")
         finally:
-            await engine.close()
+            await model.engine.close()
 
     with waiting("Starting the engine"):
         return [asyncio.run(try_out())]

@@ -8,22 +8,45 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bot.cli.lazy import LazyGroup
+from bot.cli.lazy import LazyCommand, LazyGroup
 from bot.cli.session import LogLevel, Session
 from bot.cli.version import print_version
 from bot.errors import ExitCode, describe, leaves
 from bot.redaction import Redactor
 from bot.safe_text import escape_controls
 
+_TALK, _LOOK, _CARE = "Talk", "See", "Care for"
+
+COMMANDS: Mapping[str, LazyCommand] = {
+    "chat": LazyCommand("bot.cli.chat:app", "Talk to the assistant in this terminal.", _TALK),
+    "ask": LazyCommand("bot.cli.ask:app", "Ask one question, print the answer, exit.", _TALK),
+    "run": LazyCommand("bot.cli.run:app", "Serve every configured channel until stopped.", _TALK),
+    "doctor": LazyCommand("bot.cli.doctor:app", "Check settings, database, model, engine, disk and clock.", _LOOK),
+    "conversations": LazyCommand("bot.cli.conversations:app", "Show conversations and their turns.", _LOOK),
+    "replay": LazyCommand("bot.cli.replay:app", "Show what a turn was made of, and make it again.", _LOOK),
+    "bench": LazyCommand("bot.cli.bench:app", "Measure the engine or the database on this machine.", _LOOK),
+    "init": LazyCommand("bot.cli.init:app", "Write a kefu.toml that explains every setting.", _CARE),
+    "models": LazyCommand("bot.cli.models:app", "Fetch and list models.", _CARE),
+    "db": LazyCommand("bot.cli.db:app", "Upgrade, back up and restore the database.", _CARE),
+    "users": LazyCommand("bot.cli.users:app", "Export or erase what is remembered about a person.", _CARE),
+    "finetune": LazyCommand("finetune.cli:app", "Train an adapter on your own conversations.", _CARE, needs="finetune"),
+    "version": LazyCommand("bot.cli.version:app", "Print the version.", _LOOK),
+}
+
+
+class _Commands(LazyGroup):
+    table = COMMANDS
+
+
 app = typer.Typer(
     name="kefu",
-    cls=LazyGroup,
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

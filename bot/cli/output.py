@@ -18,6 +18,11 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def print_json_line(value: object) -> None:
+    """Write one JSON document on one line of stdout: the last line of a bench."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
 def print_text(text: str) -> None:
     """Write text from outside on stdout, its control characters escaped, its line breaks kept."""
     typer.echo(escape_controls(text, keep="\n\t"))

@@ -7,17 +7,17 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
-from dialogue.engine.factory import build_engine
 
 from bot.cli.data import operate
 from bot.cli.ensure_model import ensure_model
 from bot.cli.output import note, print_json, print_text
 from bot.cli.prepare import prepare
 from bot.cli.progress import waiting
+from bot.serving import open_model
 from bot.settings import Settings
 from dialogue import replay as turn_replay
 from dialogue.document import TurnDocument
-from dialogue.engine.base import AdapterRef, Engine, TextDelta
+from dialogue.engine.base import AdapterRef, TextDelta
 from dialogue.engine.models import ModelFiles, load_tokenizer
 from dialogue.prompt import Section
 
@@ -68,14 +68,15 @@ def _generate(settings: Settings, files: ModelFiles | None, document: TurnDocume
         note(f"The turn was made with another model ({document.model}); the configured one is used now.")
     adapters = [AdapterRef(document.adapter, adapter_path)] if document.adapter and adapter_path else []
     with waiting("Generating again"):
-        return asyncio.run(_run(build_engine(settings.engine_config(), files), adapters, document))
+        return asyncio.run(_run(settings, files, adapters, document))
 
 
-async def _run(engine: Engine, adapters: Sequence[AdapterRef], document: TurnDocument) -> str:
+async def _run(settings: Settings, files: ModelFiles | None, adapters: Sequence[AdapterRef], document: TurnDocument) -> str:
+    model = await open_model(settings, files)
     try:
-        await engine.set_adapters(adapters)
-        await engine.start()
-        async with aclosing(turn_replay.regenerate(document, engine)) as events:
+        await model.engine.set_adapters(adapters)
+        await model.start()
+        async with aclosing(turn_replay.regenerate(document, model.engine)) as events:
             return "".join([event.text async for event in events if isinstance(event, TextDelta)])
     finally:
-        await engine.close()
+        await model.engine.close()

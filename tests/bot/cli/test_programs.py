@@ -78,6 +78,32 @@ def test_ask_prints_the_answer_alone(program: Program) -> None:
     assert (told["engine"], told["tokens"]["completion"] > 0) == ("scripted:scripted", True)
 
 
+def test_a_turn_is_replayed(program: Program) -> None:
+    """`replay` shows what a turn was made of; with --generate it makes the answer again and says whether it is the same."""
+    turn_id = json.loads(program.call("ask", "hello", "--json").stdout)["turn_id"]
+    shown = program.call("replay", turn_id)
+    for part in ("made by", "sampling", "seed: ", "prompt ids", "timings", "reply\nYou said: hello"):
+        assert part in shown.stdout
+    again = json.loads(program.call("replay", turn_id, "--generate", "--json").stdout)
+    assert again["generated"] == {"text": "You said: hello", "identical": True}
+    assert again["turn"]["id"] == turn_id
+
+
+def test_a_command_has_nothing_to_replay(program: Program) -> None:
+    """A turn that no model answered says so."""
+    turn_id = json.loads(program.call("ask", "/help", "--json").stdout)["turn_id"]
+    ended = program.call("replay", turn_id)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert "document" in ended.stderr
+
+
+def test_doctor_goes_deep(program: Program) -> None:
+    """`doctor --deep` starts the engine and says what it serves."""
+    report = json.loads(program.call("doctor", "--deep", "--json").stdout)
+    assert report["ok"] is True
+    assert any("started in" in finding["message"] for finding in report["findings"])
+
+
 @pytest.mark.parametrize(("arguments", "text"), [(("ask", "  "), ""), (("ask", "-"), ""), (("ask", "x" * 16_001), "")])
 def test_a_question_has_a_size(program: Program, arguments: tuple[str, ...], text: str) -> None:
     """No question, and one that is too long, are usage errors; no engine is started for them."""

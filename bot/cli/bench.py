@@ -1,0 +1,22 @@
+"""`kefu bench`: two programs, loaded when they are called, because each brings the libraries that it compares with."""
+
+import typer
+
+from bot.cli.lazy import LazyCommand, LazyGroup
+
+BENCHES = {
+    "engine": LazyCommand("bot.cli.bench_engine:app", "Measure the engine beside the raw library."),
+    "storage": LazyCommand("bot.cli.bench_storage:app", "Measure whether the database stays fast as it fills."),
+}
+
+
+class _Benches(LazyGroup):
+    table = BENCHES
+
+
+app = typer.Typer(cls=_Benches, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Measure the engine or the database on this machine."""
