@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot.channels.base import ChannelCapabilities, Inlet, PlaceholderSlot, RecordChunk, ReplyStream, ReplyTarget, UnparsableEvent
+from bot.channels.base import ChannelCapabilities, Inlet, PlaceholderSlot, RecordChunk, ReplyStream, ReplyTarget
+from bot.channels.json_event import read_object, text_field
 from dialogue.messages import ConversationKey, IncomingMessage, ReplyCommitted, ReplyEvent, ReplyTimings, Sender
 from dialogue.normalise import clean_text
 from storage.ids import new_id
@@ -77,11 +78,8 @@ class AskChannel:
         await asyncio.Event().wait()
 
     def parse(self, item: InboxRecord) -> IncomingMessage | None:
-        try:
-            event = json.loads(item.raw)
-            text, chat = str(event["text"]), str(event["chat"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnparsableEvent(f"not written by this program: {error}") from None
+        event = read_object(item.raw)
+        text, chat = text_field(event, "text"), text_field(event, "chat")
         if chat not in self._askers:
             return None
         return IncomingMessage(ConversationKey(self.name, self.account, chat), Sender(self._user), text, is_private=True)

@@ -29,6 +29,7 @@ from bot.channels.base import (
     UnparsableEvent,
     inbox_kind,
 )
+from bot.channels.json_event import read_object, text_field
 from dialogue.messages import (
     ConversationKey,
     IncomingMessage,
@@ -249,19 +250,16 @@ class FakeChannel:
         return newest
 
     def parse(self, item: InboxRecord) -> IncomingMessage | None:
-        event = _fields(item.raw)
+        event = read_object(item.raw)
         if "text" not in event:
             return None
-        try:
-            return IncomingMessage(
-                key=ConversationKey(self.name, self.account, str(event["chat"])),
-                sender=Sender(str(event["from"])),
-                text=clean_text(str(event["text"]), self._max_chars).text,
-                is_private=bool(event.get("private", True)),
-                message_ref=str(event["id"]),
-            )
-        except KeyError as missing:
-            raise UnparsableEvent(f"no field {missing}") from None
+        return IncomingMessage(
+            key=ConversationKey(self.name, self.account, text_field(event, "chat")),
+            sender=Sender(text_field(event, "from")),
+            text=clean_text(text_field(event, "text"), self._max_chars).text,
+            is_private=bool(event.get("private", True)),
+            message_ref=str(event.get("id", "")),
+        )
 
     def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:
         return _FakeStream(self._platform, target, slot)
@@ -322,21 +320,11 @@ def split(text: str, limit: int) -> tuple[str, ...]:
 
 def _item(update: FakeUpdate) -> NewInboxItem:
     try:
-        event = _fields(update.raw)
+        event = read_object(update.raw)
     except UnparsableEvent:  # stored as it is; `parse` will say so again, and then it is quarantined
         return NewInboxItem(str(update.number), update.chat, update.raw)
     kind = inbox_kind(str(event["text"])) if "text" in event else InboxKind.MESSAGE
     return NewInboxItem(str(update.number), update.chat, update.raw, kind, bool(event.get("private", True)))
-
-
-def _fields(raw: bytes) -> dict[str, object]:
-    try:
-        event = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise UnparsableEvent(f"no JSON: {error}") from None
-    if not isinstance(event, dict):
-        raise UnparsableEvent(f"an object is expected, not {type(event).__name__}")
-    return {str(key): value for key, value in event.items()}
 
 
 @contextmanager

@@ -4,7 +4,8 @@ What the person sees is a `Screen`'s business: `terminal_screen` has one for peo
 The channel asks for the next line only when the last one was answered, so lines and answers alternate. An answer whose
 question this session did not ask was owed by a former run; it is shown as such, whenever it comes.
 
-Repeating a delivery is safe: a new session begins on a new screen, and says that the answer is an old one.
+Repeating a delivery is safe: within a session a row is shown once, and a new session begins on a new screen and says that
+the answer is an old one.
 """
 
 import asyncio
@@ -20,9 +21,9 @@ from bot.channels.base import (
     RecordChunk,
     ReplyStream,
     ReplyTarget,
-    UnparsableEvent,
     inbox_kind,
 )
+from bot.channels.json_event import read_object, text_field
 from dialogue.messages import ConversationKey, IncomingMessage, ReplyCommitted, ReplyDelta, ReplyEvent, ReplyRestarted, ReplyWaiting, Sender
 from dialogue.normalise import clean_text
 from storage.ids import new_id
@@ -97,6 +98,7 @@ class TerminalChannel:
         self._questions: dict[str, _Question] = {}  # by event id
         self._turns: dict[str, str] = {}  # turn id → event id
         self._stops: set[str] = set()  # event ids
+        self._delivered: set[str] = set()  # outbox ids
         self._inlet: Inlet | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -124,12 +126,9 @@ class TerminalChannel:
         return True
 
     def parse(self, item: InboxRecord) -> IncomingMessage | None:
-        try:
-            text = json.loads(item.raw)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnparsableEvent(f"not written by this program: {error}") from None
+        text = text_field(read_object(item.raw), "text")
         key = ConversationKey(self.name, self.account, CHAT)
-        return IncomingMessage(key, Sender(self.account), str(text), is_private=True, message_ref=item.event_id)
+        return IncomingMessage(key, Sender(self.account), text, is_private=True, message_ref=item.event_id)
 
     def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:  # noqa: ARG002 - a terminal has no placeholder
         event_id = target.message.message_ref
@@ -137,6 +136,8 @@ class TerminalChannel:
         return _TerminalStream(self, self.screen, event_id)
 
     async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:  # noqa: ARG002
+        if row.id in self._delivered:
+            return
         event_id = self._turns.pop(row.turn_id or "", "")
         question = self._questions.pop(event_id, None)
         try:
@@ -148,6 +149,7 @@ class TerminalChannel:
             if question is not None:
                 question.resolve(error)
             raise DeliveryUnknown(f"standard output: {error.strerror}") from None
+        self._delivered.add(row.id)
         if question is not None:
             question.resolve()
 

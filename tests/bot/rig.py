@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bot.channels.base import Channel
 from bot.channels.fake import FakeChannel, FakePlatform
 from bot.commands import Surroundings, direct_commands
 from bot.delivery import Delivery
@@ -35,9 +36,15 @@ class Rig:
     engine: ScriptedEngine
     inbox: Inbox
     running: RunningTurns
+    wakeup: Wakeup
     delivery: Delivery
     pool: WorkerPool
     metrics: Metrics
+
+    def inlet(self, channel: Channel) -> Inbox:
+        """Return the way in for a channel beside the fake one."""
+        names = (channel.name, channel.account)
+        return Inbox(self.database, *names, max_bytes=100_000, quiet_s=0.0, wakeup=self.wakeup, running=self.running, metrics=self.metrics)
 
     async def say(self, text: str, **event: Any) -> None:
         """A person writes, and the channel receives it."""
@@ -86,19 +93,21 @@ async def build_rig(
     engine: ScriptedEngine | None = None,
     channel: dict[str, Any] | None = None,
     worker: WorkerConfig | None = None,
+    also: Channel | None = None,  # served beside the fake one
     export_dir: Path = Path("exports"),
 ) -> Rig:
     """Wire the parts; `channel` are arguments of FakeChannel."""
     engine = engine or ScriptedEngine(echo_user)
     platform, metrics, wakeup, running = FakePlatform(), Metrics(), Wakeup(), RunningTurns()
     fake = FakeChannel(platform, **(channel or {}))
-    delivery = Delivery(database, [fake], metrics=metrics)
+    channels: list[Channel] = [fake] if also is None else [also, fake]
+    delivery = Delivery(database, channels, metrics=metrics)
     config = worker or WorkerConfig(quiet_s=0.0)
     served = ServedModel(engine, await engine.start(), ByteTemplate(), ByteTokenizer())
     manager = DialogueManager(database, served, build_router(database, engine, export_dir), DialogueConfig(seed=1))
-    pool = WorkerPool(database, manager, [fake], delivery, running=running, wakeup=wakeup, metrics=metrics, config=config)
+    pool = WorkerPool(database, manager, channels, delivery, running=running, wakeup=wakeup, metrics=metrics, config=config)
     inbox = Inbox(database, "fake", "bot", max_bytes=100_000, quiet_s=config.quiet_s, wakeup=wakeup, running=running, metrics=metrics)
-    return Rig(database, platform, fake, engine, inbox, running, delivery, pool, metrics)
+    return Rig(database, platform, fake, engine, inbox, running, wakeup, delivery, pool, metrics)
 
 
 def build_router(database: Database, engine: ScriptedEngine, export_dir: Path) -> Router:

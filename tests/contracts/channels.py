@@ -1,0 +1,153 @@
+"""The arms of the channel contract: each makes a channel and gives a person to it, who writes and sees."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bot.channels.ask import AskChannel
+from bot.channels.base import Channel
+from bot.channels.fake import FakeChannel, FakePlatform
+from bot.channels.terminal import TerminalChannel
+from storage.records import ConversationRecord, InboxRecord, InboxState, NewInboxItem, OutboxRecord, OutboxState, Owner
+
+
+class Person(Protocol):
+    """Whoever sits on the other side of the platform."""
+
+    def say(self, text: str) -> None: ...
+
+    def saw(self) -> list[str]:
+        """Return the texts on the screen, oldest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arm:
+    name: str
+    make: Callable[[], tuple[Channel, Person]]
+
+
+@dataclass
+class MemoryInlet:
+    """An inbox in memory; `refuse` makes it as if the database were away."""
+
+    refuse: bool = False
+    accepted: list[NewInboxItem] = field(default_factory=list)
+    stored_offset: int | None = None
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def has(self, count: int) -> None:
+        """Wait until so many items were accepted."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.accepted) >= count)
+
+    async def offset(self) -> int | None:
+        return self.stored_offset
+
+    async def accept(self, items: Sequence[NewInboxItem], offset: int | None = None) -> None:
+        if self.refuse:
+            raise InletAway
+        async with self._changed:
+            self.accepted += items
+            self.stored_offset = offset
+            self._changed.notify_all()
+
+
+class InletAway(Exception):
+    """The planted failure of `MemoryInlet`."""
+
+
+class FakePerson:
+    def __init__(self, platform: FakePlatform) -> None:
+        self._platform = platform
+
+    def say(self, text: str) -> None:
+        self._platform.say(text)
+
+    def saw(self) -> list[str]:
+        return list(self._platform.shown())
+
+
+class MemoryScreen:
+    """A `Screen` for tests: lines from a queue; every kind of output as a line of the log."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()
+        self.log: list[tuple[str, str]] = []
+        self.closed = 0
+
+    async def read_line(self) -> str | None:
+        return self.lines.popleft() if self.lines else None
+
+    def wait(self, position: int = 0) -> None:
+        self.log.append(("wait", str(position)))
+
+    def write(self, text: str) -> None:
+        self.log.append(("write", text))
+
+    def restart(self) -> None:
+        self.log.append(("restart", ""))
+
+    def finish(self, text: str) -> None:
+        self.log.append(("finish", text))
+
+    def owe(self, text: str) -> None:
+        self.log.append(("owe", text))
+
+    def note(self, text: str) -> None:
+        self.log.append(("note", text))
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def said(self, *kinds: str) -> list[str]:
+        """Return the output of these kinds, oldest first."""
+        return [text for kind, text in self.log if kind in kinds]
+
+
+class TerminalPerson:
+    def __init__(self, screen: MemoryScreen) -> None:
+        self._screen = screen
+
+    def say(self, text: str) -> None:
+        self._screen.lines.append(text)
+
+    def saw(self) -> list[str]:
+        return self._screen.said("finish", "owe")
+
+
+def _fake(*, editing: bool) -> tuple[Channel, Person]:
+    platform = FakePlatform()
+    return FakeChannel(platform, editing=editing, max_text=8), FakePerson(platform)
+
+
+def _terminal() -> tuple[Channel, Person]:
+    screen = MemoryScreen()
+    return TerminalChannel(screen, user="ann", max_chars=1000), TerminalPerson(screen)
+
+
+ARMS = (
+    Arm("fake, editing", lambda: _fake(editing=True)),
+    Arm("fake, plain", lambda: _fake(editing=False)),
+    Arm("terminal", _terminal),
+)
+
+
+def ask_channel() -> AskChannel:
+    return AskChannel(user="ann", max_chars=1000)
+
+
+def record(channel: Channel, item: NewInboxItem, number: int = 1) -> InboxRecord:
+    """Return the item as the inbox gives it back."""
+    names = (channel.name, channel.account)
+    return InboxRecord(str(number), *names, item.event_id, "c", item.raw, item.kind, InboxState.CLAIMED, 1, 0, None, "")
+
+
+def conversation(channel: Channel, chat: str) -> ConversationRecord:
+    return ConversationRecord("c", channel.name, channel.account, chat, True, Owner.BOT, 0, 1, None, "", 1, "", 0, 0)
+
+
+def row(text: str, *, chunks: tuple[str, ...] = (), turn_id: str = "t") -> OutboxRecord:
+    return OutboxRecord("o", "c", turn_id, OutboxState.STARTED, text, "", "", chunks, 0, 1, 0, "", 0)

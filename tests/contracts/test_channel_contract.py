@@ -1,0 +1,149 @@
+"""What every channel promises, tried on each one that ships."""
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.channels.base import Channel, UnparsableEvent
+from storage.records import InboxKind, NewInboxItem
+from tests.contracts.channels import ARMS, Arm, InletAway, MemoryInlet, Person, ask_channel, conversation, record, row
+
+hostile = st.binary(max_size=200) | st.text(max_size=50).map(str.encode) | st.integers(1, 3000).map(b"[".__mul__)
+channels = pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+with_parts = pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.name != "terminal"], ids=lambda arm: arm.name)
+safe_to_repeat = pytest.mark.parametrize(
+    "arm", [arm for arm in ARMS if arm.make()[0].capabilities.resend_is_safe], ids=lambda arm: arm.name
+)
+
+
+async def _receive(channel: Channel, inlet: MemoryInlet, count: int = 1) -> list[NewInboxItem]:
+    """Let the channel receive until `count` items were accepted."""
+    receiving = asyncio.create_task(channel.receive(inlet))
+    async with asyncio.timeout(10):
+        await inlet.has(count)
+    receiving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await receiving
+    return inlet.accepted
+
+
+async def _received(arm: Arm, text: str) -> tuple[Channel, Person, NewInboxItem]:
+    channel, person = arm.make()
+    person.say(text)
+    (item,) = await _receive(channel, MemoryInlet())
+    return channel, person, item
+
+
+@channels
+async def test_a_message_arrives_whole(arm: Arm) -> None:
+    """Text, conversation and sender come back from the stored bytes; reading them twice gives the same."""
+    channel, _, item = await _received(arm, "hello 客服 👍🏽")
+    message = channel.parse(record(channel, item))
+    assert message is not None
+    assert (message.text, message.is_private) == ("hello 客服 👍🏽", True)
+    assert (message.key.channel, message.key.account, message.key.chat) == (channel.name, channel.account, item.chat)
+    assert message.sender.external_id
+    assert channel.parse(record(channel, item)) == message
+
+
+@channels
+async def test_what_cannot_be_seen_is_removed(arm: Arm) -> None:
+    """Control and bidirectional characters do not reach the dialogue."""
+    channel, _, item = await _received(arm, "a\x1b[31mb\u202ec\x00")
+    message = channel.parse(record(channel, item))
+    assert message is not None
+    assert message.text == "a[31mbc"
+
+
+@channels
+async def test_stop_is_known_before_parsing(arm: Arm) -> None:
+    """A /stop is marked on arrival, so that it reaches a running answer; other words are not."""
+    assert (await _received(arm, "/stop"))[2].kind is InboxKind.STOP
+    assert (await _received(arm, "/stop it"))[2].kind is InboxKind.MESSAGE
+
+
+@channels
+async def test_nothing_is_lost_that_was_not_accepted(arm: Arm) -> None:
+    """When accept fails, the failure comes out of receive; a platform that remembers gives the message again."""
+    channel, person = arm.make()
+    person.say("hello")
+    away = MemoryInlet(refuse=True)
+    with pytest.raises(InletAway):
+        async with asyncio.timeout(10):
+            await channel.receive(away)
+    if channel.name != "terminal":  # a person at a terminal sees that the program ended
+        assert len(await _receive(channel, MemoryInlet())) == 1
+
+
+@channels
+async def test_events_have_names_of_their_own(arm: Arm) -> None:
+    """Equal texts are different events."""
+    seen = {(await _received(arm, "hello"))[2].event_id} if arm.name == "terminal" else set()
+    channel, person = arm.make()
+    person.say("hello")
+    person.say("hello")
+    items = await _receive(channel, MemoryInlet(), count=1 if arm.name == "terminal" else 2)
+    assert len({item.event_id for item in items} | seen) == 2
+
+
+@channels
+async def test_the_stored_text_is_what_is_seen(arm: Arm) -> None:
+    """Exactly the text of the row is on the screen, however many parts the platform needs; each part is recorded."""
+    channel, person = arm.make()
+    parts: dict[int, str] = {}
+
+    async def record_chunk(index: int, ref: str) -> None:
+        parts[index] = ref
+
+    await channel.deliver(row("a long answer, in parts"), conversation(channel, "chat"), record_chunk)
+    assert "".join(person.saw()) == "a long answer, in parts"
+    assert sorted(parts) == list(range(len(parts)))
+
+
+@with_parts
+async def test_an_error_while_recording_comes_through(arm: Arm) -> None:
+    """Who may not record a part does not go on: the row is in other hands."""
+    channel, person = arm.make()
+
+    async def refuse(index: int, ref: str) -> None:
+        raise InletAway
+
+    with pytest.raises(InletAway):
+        await channel.deliver(row("a long answer, in parts"), conversation(channel, "chat"), refuse)
+    assert len(person.saw()) <= 1
+
+
+@safe_to_repeat
+async def test_repeating_is_safe_where_it_is_said_to_be(arm: Arm) -> None:
+    """A second delivery with what was recorded shows nothing twice."""
+    channel, person = arm.make()
+    refs: list[str] = []
+
+    async def record_chunk(index: int, ref: str) -> None:
+        if index == len(refs):
+            refs.append(ref)
+
+    where = conversation(channel, "chat")
+    await channel.deliver(row("an answer in parts"), where, record_chunk)
+    await channel.deliver(row("an answer in parts", chunks=tuple(refs)), where, record_chunk)
+    assert "".join(person.saw()) == "an answer in parts"
+
+
+@given(raw=hostile)
+@channels
+def test_hostile_bytes_are_read_or_refused(arm: Arm, raw: bytes) -> None:
+    """Whatever bytes a platform sends, parsing gives a message, nothing, or UnparsableEvent."""
+    channel, _ = arm.make()
+    with contextlib.suppress(UnparsableEvent):
+        channel.parse(record(channel, NewInboxItem("1", "chat", raw)))
+
+
+@given(raw=hostile)
+def test_hostile_bytes_do_not_break_ask(raw: bytes) -> None:
+    """The channel of `kefu ask` reads the same table, and refuses what it did not write."""
+    channel = ask_channel()
+    with contextlib.suppress(UnparsableEvent):
+        assert channel.parse(record(channel, NewInboxItem("1", "chat", raw))) is None
