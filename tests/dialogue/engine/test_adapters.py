@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dialogue.engine.adapters import BASE_HASH_KEY, CONFIG_FILE, WEIGHTS_FILE, load_adapter, tensor_name
+from dialogue.engine.adapters import BASE_HASH_KEY, CONFIG_FILE, WEIGHTS_FILE, inspect_adapter, load_adapter, tensor_name
 from dialogue.errors import AdapterRejected
 from tests.dialogue.engine.adapter_folders import (
     EVERY_PROJECTION,
@@ -139,6 +139,22 @@ def run_judge(loader: str, root: Path, folders: list[Path]) -> dict[str, list[st
     command = [sys.executable, "-m", "tests.dialogue.engine.adapter_judge", loader, str(manifest)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     return json.loads(done.stdout)
+
+
+NEEDS_THE_BASE = {"wrong base", "no base", "missing tensor", "extra layer", "wrong shape"}
+
+
+@pytest.mark.parametrize("kind", sorted(set(MALICES) - NEEDS_THE_BASE))
+def test_hostile_folders_are_not_handed_on(tmp_path: Path, kind: str) -> None:
+    """What another server shall load is refused here for everything that can be seen without the base model."""
+    MALICES[kind](tmp_path / "a", tmp_path / "mark", random.Random(SEED))
+    with pytest.raises(AdapterRejected):
+        inspect_adapter(tmp_path / "a")
+
+
+def test_a_good_folder_is_handed_on(tmp_path: Path) -> None:
+    """A harmless adapter passes without a base model, whatever it was trained on."""
+    assert inspect_adapter(write_adapter(tmp_path / "a", pin="6" * 64)).r == 4
 
 
 @pytest.mark.proof
