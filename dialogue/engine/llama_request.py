@@ -1,0 +1,124 @@
+"""One request to llama.cpp's server: what is sent, and its chunks as engine events. Pure but for handing events to the loop."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dialogue.engine.base import GenerationEvent, GenerationRequest, SamplingParams
+from dialogue.engine.completion_stream import CompletionStream, StreamBroken
+from dialogue.engine.stops import StopFilter
+from dialogue.errors import DialogueError, EngineError, EngineUnavailable, RequestTooLong
+
+OnChunk = Callable[[str], bool]  # takes a chunk as JSON; True stops the generation
+
+SEEDS = 1 << 32  # llama.cpp's are unsigned 32-bit numbers …
+RANDOM_SEED = SEEDS - 1  # … and this one means "any"
+PENALTY_WINDOW = 64  # last tokens that the repetition penalty looks at: llama.cpp's own; names and figures further up stay sayable
+_NEUTRAL = {
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "xtc_probability": 0.0,
+    "dry_multiplier": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
+def body(request: GenerationRequest, slot: int, limit: int, lora: Sequence[Mapping[str, float]]) -> str:
+    """Return the JSON of a request for at most `limit` tokens in `slot`.
+
+    Stop strings are ours to find: the server would swallow the beginning of one that is never completed.
+    """
+    return json.dumps(
+        {
+            "prompt": request.prompt,
+            "n_predict": limit,
+            "id_slot": slot,
+            "lora": lora,
+            "cache_prompt": True,
+            "stream": True,
+            "return_progress": True,  # a chunk for each batch of the prompt: only at a chunk can a request be cancelled
+            "timings_per_token": bool(request.sampling.stop),  # the last chunk is not waited for when a stop string is met
+            **sampling(request.sampling),
+        }
+    )
+
+
+def sampling(params: SamplingParams) -> dict[str, Any]:
+    """Return llama.cpp's words for `params`, every other sampler off."""
+    return {
+        "samplers": ["penalties", "top_k", "top_p", "temperature"],
+        "temperature": params.temperature,
+        "top_k": params.top_k if params.temperature else 1,
+        "top_p": params.top_p if params.temperature else 1.0,
+        "repeat_penalty": params.repetition_penalty,
+        "repeat_last_n": PENALTY_WINDOW,
+        "seed": params.seed % RANDOM_SEED,
+        "ignore_eos": params.ignore_eos,
+        **_NEUTRAL,
+    }
+
+
+class Generation:
+    """The events of one request: made in a worker thread, read in the event loop."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[GenerationEvent | DialogueError] = asyncio.Queue()
+        self._stream = CompletionStream(len(request.prompt), StopFilter(request.sampling.stop))
+        self._unwanted = False
+        self.generated: int | None = None  # tokens after the prompt; known after the last chunk
+
+    async def next(self) -> GenerationEvent:
+        """Return the next event. Raises what ended the generation."""
+        event = await self._events.get()
+        if isinstance(event, DialogueError):
+            raise event
+        return event
+
+    def fail(self, error: DialogueError) -> None:
+        """End with an error, unless it has ended. In the loop."""
+        self._unwanted = True
+        self._events.put_nowait(error)
+
+    def cancel(self) -> None:
+        """Nobody reads any more: the server is told so at its next chunk."""
+        self._unwanted = True
+
+    def on_chunk(self, data: str) -> bool:
+        """Take a chunk of the server, in the worker thread; True tells the server to stop."""
+        if self._unwanted:
+            return True
+        try:
+            delta = self._stream.feed(data)
+        except StreamBroken as error:
+            self._post(_translate(error))
+            return True
+        if delta is not None:
+            self._post(delta)
+        if self._stream.reason is not None:
+            self._finish()
+        return self._stream.ended
+
+    def on_end(self, error: Exception | None = None) -> None:
+        """The server is done with the request, in the worker thread; whoever got his last event does not notice."""
+        self._post(EngineUnavailable(f"llama.cpp gave up the request{f': {error}' if error else ''}"))
+
+    def _finish(self) -> None:
+        if (rest := self._stream.rest()) is not None:
+            self._post(rest)
+        finished = self._stream.finished(0.0, 0.0)
+        if not self._stream.ended:  # else a stop string was met, and the server is some tokens further
+            self.generated = finished.completion_tokens
+        self._post(finished)
+
+    def _post(self, event: GenerationEvent | DialogueError) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+def _translate(error: StreamBroken) -> EngineError:
+    if "exceed" in str(error) and error.status == 400:
+        return RequestTooLong(f"llama.cpp refuses the request: {error}")
+    return EngineError(f"llama.cpp refuses the request: {error}") if error.status < 500 else EngineUnavailable(f"llama.cpp failed: {error}")
