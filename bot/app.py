@@ -32,9 +32,9 @@ from bot.health import HealthServer, build_pages
 from bot.housekeeping import ADAPTERS_S, TIDY_S, AdapterWatch, Tidier, repeat
 from bot.inbox import Inbox, RunningTurns
 from bot.metrics import Metrics
-from bot.serving import UnstartedModel
 from bot.settings import Settings
 from bot.stopping import Stopping
+from bot.unstarted_model import UnstartedModel
 from bot.wakeup import Wakeup
 from bot.worker import WorkerConfig, WorkerPool
 from dialogue.manager import DialogueManager
@@ -85,6 +85,7 @@ class App:
         self.ready = asyncio.Event()  # the engine takes requests
         self.stopping = Stopping()
         self.metrics = Metrics()
+        self.pages: HealthServer | None = None  # while they are served
         self._settings = settings
         self._open_model = open_model
         self._asking = AskChannel(user=user, max_chars=settings.limits.message_chars)
@@ -99,9 +100,11 @@ class App:
             parts = self._parts = await self._open(stack, channels, options)
             stack.enter_context(self.stopping.signals(options.on_interrupt))
             await stack.enter_async_context(self._control_server(parts))
-            pages = self._health_server(parts) if options.http and self._settings.http.enabled else None
+            if options.http and self._settings.http.enabled:
+                self.pages = self._health_server(parts)
+                stack.callback(self.pages.release)
             async with asyncio.TaskGroup() as group:
-                await self._supervise(group, parts, pages, options)
+                await self._supervise(group, parts, options)
         log.info("app.stopped", code=int(self.stopping.code))
         return self.stopping.code
 
@@ -142,7 +145,7 @@ class App:
             metrics=self.metrics,
         )
 
-    async def _supervise(self, group: asyncio.TaskGroup, parts: Parts, pages: HealthServer | None, options: RunOptions) -> None:
+    async def _supervise(self, group: asyncio.TaskGroup, parts: Parts, options: RunOptions) -> None:
         """Start everything, wait for the end, wind down."""
         pool: asyncio.Future[WorkerPool] = asyncio.get_running_loop().create_future()
         turns = group.create_task(self._serve_turns(parts, pool), name="turns")
@@ -153,8 +156,8 @@ class App:
             group.create_task(repeat(tidier.tidy, TIDY_S), name="housekeeping"),
             group.create_task(repeat(parts.watch.look, ADAPTERS_S), name="adapters"),
         ]
-        if pages is not None:
-            background.append(group.create_task(pages.run(), name="health"))
+        if self.pages is not None:
+            background.append(group.create_task(self.pages.run(), name="health"))
         if options.main is not None:
             background.append(group.create_task(self._run_main(options.main), name="main"))
         await self.stopping.asked.wait()

@@ -65,11 +65,15 @@ class HealthServer:
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
-            self._socket.close()
+            self.release()
 
     def close(self) -> None:
         """Let `run` return."""
         self._server.should_exit = True
+
+    def release(self) -> None:
+        """Give the port back, whether `run` ever ran or not. Idempotent."""
+        self._socket.close()
 
 
 class _Server(uvicorn.Server):

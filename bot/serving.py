@@ -1,33 +1,15 @@
-"""From the settings to an engine that answers: built quickly, started slowly."""
+"""From the settings and the model's files to an engine, its tokenizer and its template."""
 
 import asyncio
-from dataclasses import dataclass
-
-from dialogue.engine.factory import build_engine
 
 from bot.settings import Settings
-from dialogue.engine.base import Engine
+from bot.unstarted_model import UnstartedModel
 from dialogue.engine.byte_chat import ByteTemplate, ByteTokenizer, echo_user
+from dialogue.engine.factory import build_engine
 from dialogue.engine.models import ModelFiles, load_template, load_tokenizer
 from dialogue.engine.scripted import ScriptedEngine
-from dialogue.ports import HashedTemplate, ServedModel, TextEncoder
 
 SCRIPTED_TOKEN_S = 0.01  # about as fast as a small model, so that a stream looks like one
-
-
-@dataclass(frozen=True, slots=True)
-class UnstartedModel:
-    """An engine and what goes with it. Owns the engine: `start` once, `engine.close` in any case."""
-
-    engine: Engine
-    template: HashedTemplate
-    tokenizer: TextEncoder
-    reference: str  # what the settings call the model
-    sha256: str  # of the weights; adapters belong to these
-
-    async def start(self) -> ServedModel:
-        """Load the weights. Raises EngineUnavailable."""
-        return ServedModel(self.engine, await self.engine.start(), self.template, self.tokenizer)
 
 
 async def open_model(settings: Settings, files: ModelFiles | None) -> UnstartedModel:

@@ -86,7 +86,7 @@ async def test_cancelling_ends_it() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    HealthServer(_pages(), "127.0.0.1", server.port)._socket.close()
+    HealthServer(_pages(), "127.0.0.1", server.port).release()
 
 
 def test_metrics_speak_of_turns_tokens_and_rows() -> None:
