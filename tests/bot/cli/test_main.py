@@ -64,6 +64,9 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
     members = getattr(command, "commands", None) or {name: command}
     if isinstance(command, LazyGroup):
         members = {member: load_command(member, command.table[member]) for member in members}
+        assert {member: loaded.help.splitlines()[0] for member, loaded in members.items()} == {
+            member: entry.help for member, entry in command.table.items()
+        }
     for member in members.values():
         assert member.help, member.name
         assert "kefu " in (member.epilog or ""), f"{name} {member.name} has no example"
