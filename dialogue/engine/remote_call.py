@@ -75,7 +75,7 @@ class RemoteCall:
         response = await self._within(self.client.send(outgoing, stream=True), until)
         try:
             if response.status_code != httpx2.codes.OK:
-                words = words_of(await self._within(_beginning(response), until), self.secret)
+                words = words_of(await self._within(read_at_most(response, MAX_ERROR_BYTES), until), self.secret)
                 raise error_from(response.status_code, response.headers.get("retry-after", ""), words, self.request)
             yield response
         finally:
@@ -108,12 +108,12 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
         yield event.data
 
 
-async def _beginning(response: httpx2.Response) -> bytes:
-    """Return the first part of a body: enough for an error, whatever the server sends."""
+async def read_at_most(response: httpx2.Response, limit: int) -> bytes:
+    """Return the first `limit` bytes of a body, whatever the server sends."""
     data = b""
     async with aclosing(response.aiter_bytes()) as chunks:
         async for chunk in chunks:
             data += chunk
-            if len(data) >= MAX_ERROR_BYTES:
+            if len(data) >= limit:
                 break
-    return data[:MAX_ERROR_BYTES]
+    return data[:limit]

@@ -1,11 +1,14 @@
 """Looks at a server before anything is sent to it: what it is, whether it takes token ids, whether it cuts text as we do."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import structlog
 
+from dialogue.engine.remote_call import read_at_most
 from dialogue.engine.remote_servers import Json, ServerFacts, ServerKind, facts_from, is_old, tokenize_body
 from dialogue.errors import EngineUnavailable
 
@@ -78,14 +81,14 @@ class ServerProbe:
         return answer if isinstance(answer, dict) else None
 
     async def _ask(self, method: str, path: str, body: Json | None = None) -> Any:
-        """Return the JSON of an answer; None for a page that is not there or not for us."""
+        """Return the JSON of an answer; None for an optional page that is not there, not for us or no JSON."""
+        status, data = await _exchange(self._client, method, self._url + path, body)
+        if path.startswith("/v1/") and status in {401, 403}:
+            raise EngineUnavailable(f"refuses the key ({status} at {path}); it is remote.api_key")
+        if path.startswith("/v1/") and status >= 500:
+            raise EngineUnavailable(f"answered {status} at {path}")
         try:
-            response = await self._client.request(method, self._url + path, json=body)
-            if response.status_code >= 500 or (response.status_code in {401, 403} and path.startswith("/v1")):
-                raise EngineUnavailable(f"answered {response.status_code} at {path}")
-            return response.json() if response.is_success and len(response.content) <= MAX_ANSWER_BYTES else None
-        except httpx2.HTTPError as error:
-            raise EngineUnavailable(f"does not answer at {path} ({type(error).__name__})") from None
+            return json.loads(data) if status == httpx2.codes.OK else None
         except ValueError:
             return None
 
@@ -93,8 +96,14 @@ class ServerProbe:
 async def load_adapter_there(client: httpx2.AsyncClient, url: str, kind: ServerKind, name: str, path: str) -> bool:
     """Ask a server to load an adapter from its own folder `path`; return whether it did. Raises EngineUnavailable."""
     page = "/v1/load_lora_adapter" if kind is ServerKind.VLLM else "/load_lora_adapter"
+    status, data = await _exchange(client, "POST", url + page, {"lora_name": name, "lora_path": path})
+    return status == httpx2.codes.OK or b"already" in data
+
+
+async def _exchange(client: httpx2.AsyncClient, method: str, url: str, body: Json | None) -> tuple[int, bytes]:
+    """Return status and body of an answer. Raises EngineUnavailable."""
     try:
-        response = await client.post(url + page, json={"lora_name": name, "lora_path": path})
-    except httpx2.HTTPError as error:
-        raise EngineUnavailable(f"does not answer at {page} ({type(error).__name__})") from None
-    return response.is_success or "already" in response.text[:1000]
+        async with client.stream(method, url, json=body) as response:
+            return response.status_code, await read_at_most(response, MAX_ANSWER_BYTES)
+    except (httpx2.HTTPError, httpx2.StreamError) as error:
+        raise EngineUnavailable(f"does not answer at {urlsplit(url).path} ({type(error).__name__})") from None

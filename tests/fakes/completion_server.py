@@ -41,6 +41,7 @@ class CompletionServer:
     behaviours: list[Behaviour] = field(default_factory=list)  # for the next completions, then `tell`
     tokenize: Callable[[str], list[int]] | None = None  # None = no such page
     takes_ids: bool = True
+    keys: set[str] = field(default_factory=set)  # accepted bearer tokens; empty = nobody is asked
     url: str = ""
     seen: list[SeenRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)  # a client left a stream before its end
@@ -73,11 +74,14 @@ class CompletionServer:
         await reader.read(1)
         self.hung_up.set()
 
-    def _answer(self, request: SeenRequest) -> tuple[int, Json]:
+    def _answer(self, request: SeenRequest) -> tuple[int, Json]:  # noqa: PLR0911 - a page each
         body = request.body
+        known = not self.keys or request.headers.get("authorization", "").removeprefix("Bearer ") in self.keys
         match request.path:
+            case _ if not known:
+                return 401, {"error": "Unauthorized"}
             case "/v1/models":
-                cards = [{"id": self.model, "owned_by": self.kind, "root": "/models/base", "max_model_len": self.context}]
+                cards: list[Json] = [{"id": self.model, "owned_by": self.kind, "root": "/models/base", "max_model_len": self.context}]
                 cards += [{"id": name, "owned_by": self.kind, "root": path, "parent": self.model} for name, path in self.adapters.items()]
                 return 200, {"object": "list", "data": cards}
             case "/version" if self.kind == "vllm":

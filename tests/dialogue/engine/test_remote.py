@@ -337,11 +337,12 @@ def _three_ids(_: str) -> list[int]:
     [
         ({"kind": "openai"}, "not vLLM, SGLang or llama.cpp"),
         ({"takes_ids": False}, "does not take token ids"),
+        ({"keys": {"another"}}, "refuses the key"),
         ({"model": "other"}, "does not serve 'base'"),
         ({"context": None}, "how long its context is"),
         ({"tokenize": _three_ids}, "other tokens than remote.tokenizer"),
     ],
-    ids=["another kind", "no ids", "another model", "no context", "another tokenizer"],
+    ids=["another kind", "no ids", "wrong key", "another model", "no context", "another tokenizer"],
 )
 async def test_unfit_servers_are_refused(settings: dict[str, Any], words: str) -> None:
     """A server that cannot serve is refused at the start, with a sentence that says what is wrong."""
