@@ -20,8 +20,9 @@ SENTENCES: Final[dict[str, Words]] = {
         "您在这里输入的内容和我的回答只保存在本助手运营者的数据库中，用于记住我们的对话。"
         "/memory 查看您让我记住的内容，/forget 删除这些内容，/export 导出与您有关的全部数据。如需全部删除，请联系运营者。",
     ),
-    "export_private": Words(
-        "Your data is for your eyes only. Please ask me in a private chat.", "您的数据只给您本人看。请在私聊中使用此命令。"
+    "export_elsewhere": Words(
+        "I cannot send files here. Whoever runs this assistant can export everything that is stored about you: please ask there.",
+        "我无法在此发送文件。请联系本助手的运营者，由其导出与您有关的全部数据。",
     ),
     "export_saved": Words("Everything that is stored about you is in this file:\n$path", "与您有关的全部数据已保存到此文件：\n$path"),
     "status": Words(
@@ -34,7 +35,7 @@ SENTENCES: Final[dict[str, Words]] = {
     "describe_new": Words("/new – begin anew, without what was said before", "/new – 开始新的对话"),
     "describe_stop": Words("/stop – stop the answer that I am writing", "/stop – 停止正在生成的回答"),
     "describe_privacy": Words("/privacy – what is stored about you", "/privacy – 查看保存了哪些数据"),
-    "describe_export": Words("/export – everything that is stored about you, as JSON", "/export – 以 JSON 导出您的数据"),
+    "describe_export": Words("/export – everything that is stored about you, as a JSON file", "/export – 将您的数据导出为 JSON 文件"),
     "describe_status": Words("/status – how I am doing", "/status – 查看运行状态"),
 }
 

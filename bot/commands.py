@@ -92,12 +92,10 @@ class Answers:
         return CommandReply(say("status", context.language, state=state, **values))
 
     async def export(self, context: CommandContext) -> CommandReply:
-        """As a file where the person sits at this machine, as text elsewhere."""
-        if not context.conversation.is_private:
-            return CommandReply(say("export_private", context.language))
-        data = await self._around.database.read(lambda unit: unit.users.export(context.user_id))
+        """A file, where the person sits at this machine. As text it would become part of the next export."""
         if context.conversation.channel != "terminal":
-            return CommandReply(json.dumps(data, ensure_ascii=False, indent=1))
+            return CommandReply(say("export_elsewhere", context.language))
+        data = await self._around.database.read(lambda unit: unit.users.export(context.user_id))
         path = self._around.export_dir / f"kefu-export-{context.user_id}.json"
         await asyncio.to_thread(_save_private, path, data)
         return CommandReply(say("export_saved", context.language, path=path))

@@ -125,6 +125,11 @@ class TerminalChannel:
         self._stopping = asyncio.create_task(self._stop(self._inlet))
         return True
 
+    def item(self, text: str) -> NewInboxItem:
+        """Return a line as an event."""
+        raw = json.dumps({"text": text}, ensure_ascii=False).encode()
+        return NewInboxItem(new_id(), CHAT, raw, inbox_kind(text))
+
     def parse(self, item: InboxRecord) -> IncomingMessage | None:
         text = text_field(read_object(item.raw), "text")
         key = ConversationKey(self.name, self.account, CHAT)
@@ -177,19 +182,15 @@ class TerminalChannel:
         self._stopping = None
 
     async def _submit(self, text: str, inlet: Inlet, *, is_silent: bool = False) -> _Question:
-        item = self._item(text)
+        item = self.item(text)
         question = self._questions[item.event_id] = _Question(is_silent)
         await inlet.accept([item])
         return question
 
     async def _stop(self, inlet: Inlet) -> None:
-        item = self._item("/stop")
+        item = self.item("/stop")
         self._stops.add(item.event_id)
         await inlet.accept([item])
-
-    def _item(self, text: str) -> NewInboxItem:
-        raw = json.dumps({"text": text}, ensure_ascii=False).encode()
-        return NewInboxItem(new_id(), CHAT, raw, inbox_kind(text))
 
 
 class _TerminalStream:

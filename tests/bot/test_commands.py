@@ -32,8 +32,7 @@ async def test_every_command_answers_in_the_users_language(database: Database, c
     await rig.say(f"/language {language}")
     answer = await _answer(rig, f"/{command}")
     has_chinese = any("\u4e00" <= letter <= "\u9fff" for letter in answer)
-    if command != "export":  # its answer is data
-        assert has_chinese == (language == "zh")
+    assert has_chinese == (language == "zh")
     turn = (await rig.turns())[-1]
     assert (turn.status, turn.engine, turn.prompt_tokens) == (TurnStatus.ANSWERED, "", 0)
     conversation = await rig.conversation()
@@ -60,38 +59,27 @@ async def test_new_leaves_the_old_turns_out_of_the_prompt(database: Database) ->
     assert len(await rig.turns()) == 3
 
 
-async def test_export_gives_everything_about_the_caller_and_nobody_else(database: Database) -> None:
-    """The JSON holds the caller's own words and notes, and no byte of another person."""
-    rig = await build_rig(database)
-    await rig.say("bob's secret", chat="bob", sender="bob")
-    await rig.work()
-    await _answer(rig, "/remember likes tea")
-    await _answer(rig, "my own words")
-    answer = await _answer(rig, "/export")
-    data = json.loads(answer)
-    assert "my own words" in answer
-    assert "likes tea" in answer
-    assert "secret" not in answer
-    assert data["user_id"]
-
-
-async def test_export_in_a_group_is_refused(database: Database) -> None:
-    """What is private is not shown where others read."""
-    rig = await build_rig(database)
-    assert "private chat" in await _answer(rig, "/export", is_private=False)
-
-
 async def test_export_in_the_terminal_saves_a_private_file(database: Database, tmp_path: Path) -> None:
-    """The person at this machine gets a file that nobody else can read, and its path."""
+    """The person at this machine gets a file with all of their own words, nobody else's, that nobody else can read."""
     screen = MemoryScreen()
     channel = TerminalChannel(screen, user="ann", max_chars=100)
     rig = await build_rig(database, also=channel, export_dir=tmp_path / "exports")
-    await rig.inlet(channel).accept([channel._item("hello"), channel._item("/export")])
+    await rig.say("bob's secret", sender="bob")
+    lines = ("/remember likes tea", "my own words", "/export")
+    await rig.inlet(channel).accept([channel.item(line) for line in lines])
     await rig.work()
     (path,) = (tmp_path / "exports").iterdir()
     assert str(path) in screen.said("owe")[-1]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "hello" in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text)["user_id"]
+    assert ("my own words" in text, "likes tea" in text, "secret" in text) == (True, True, False)
+
+
+async def test_export_elsewhere_names_the_operator(database: Database) -> None:
+    """Where no file can be sent, the answer says who can."""
+    answer = await _answer(await build_rig(database), "/export")
+    assert "operator" in answer or "Whoever runs" in answer
 
 
 async def test_status_tells_when_the_engine_is_away(database: Database, clock: ManualClock) -> None:

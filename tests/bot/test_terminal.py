@@ -116,7 +116,7 @@ async def test_the_next_session_shows_what_was_owed(sqlite: Database) -> None:
         gate.open.set()
     second = Session(sqlite, ScriptedEngine(echo_user))
     assert first.screen.said("owe", "finish") == ["never finished"]
-    await sqlite.write(lambda unit: unit.inbox.accept("terminal", "ann", [second.channel._item("left behind")]))
+    await sqlite.write(lambda unit: unit.inbox.accept("terminal", "ann", [second.channel.item("left behind")]))
     async with second.running() as session:
         await session.type("new question")
     assert [entry for entry in second.screen.log if entry[0] in {"owe", "finish"}] == [
