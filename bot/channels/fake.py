@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 from bot.channels.base import (
     ChannelCapabilities,
@@ -84,7 +85,7 @@ class FakeMessage:
         return self.texts[-1]
 
 
-class _Timeout(Exception):
+class PlatformTimeout(Exception):
     """The platform did not answer."""
 
 
@@ -103,6 +104,18 @@ class _Busy(Exception):
 
 
 FaultRule = Callable[[str, str], Fault | None]
+
+
+class Platform(Protocol):
+    """What FakeChannel needs of a platform; `FakePlatform` is one, a test may bring another."""
+
+    async def updates(self, after: int | None) -> Sequence[FakeUpdate]: ...
+
+    async def send(self, chat: str, text: str, reply_to: str = "") -> str: ...
+
+    async def edit(self, chat: str, ref: str, text: str) -> None: ...
+
+    def settle(self) -> None: ...
 
 
 class FakePlatform:
@@ -182,7 +195,7 @@ class FakePlatform:
                 self._late.append(effect)
             case FaultKind.LOST:
                 effect()
-        raise _Timeout
+        raise PlatformTimeout
 
     async def _hold(self) -> None:
         self.held += 1
@@ -217,7 +230,7 @@ class FakeChannel:
 
     def __init__(
         self,
-        platform: FakePlatform,
+        platform: Platform,
         *,
         account: str = "bot",
         editing: bool = True,
@@ -285,7 +298,7 @@ class FakeChannel:
 class _FakeStream:
     """Edits a placeholder with the text so far. Waits for the platform, which is in memory and quick."""
 
-    def __init__(self, platform: FakePlatform, target: ReplyTarget, slot: PlaceholderSlot) -> None:
+    def __init__(self, platform: Platform, target: ReplyTarget, slot: PlaceholderSlot) -> None:
         self._platform = platform
         self._target = target
         self._slot = slot
@@ -331,7 +344,7 @@ def _item(update: FakeUpdate) -> NewInboxItem:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except _Timeout:
+    except PlatformTimeout:
         raise DeliveryUnknown("the platform did not answer") from None
     except _Unreachable:
         raise DeliveryRetry("no connection") from None
