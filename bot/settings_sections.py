@@ -54,7 +54,11 @@ class StorageSection(Section):
         30.0, ge=1, le=3600, description="Seconds of silence after which a worker has lost its conversation to another one."
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="A message that was tried this often without an answer is put aside, so that it cannot block."
+        10,
+        ge=1,
+        le=100,
+        description="A message that was tried this often without an answer is put aside, so that it cannot block. "
+        "Ends of the whole program count as tries, so fewer would put innocent messages aside.",
     )
     document_days: int = Field(30, ge=0, le=3650, description="Days that the prompt of a turn is kept for `kefu replay`; 0 = not at all.")
     group_limit: int = Field(
@@ -146,8 +150,13 @@ class DialogueSection(Section):
         256, ge=1, le=131_072, description="Tokens of one reply; longer ones are rarely read in a chat and block a slot."
     )
     rolling_summary: bool = Field(False, description="Summarise what no longer fits. Off, because a small model summarises badly.")
-    temperature: float = Field(0.7, ge=0, le=5, description="Chance in the choice of words; 0 = always the likeliest.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Share of probability that is chosen from; cuts the tail that derails small models.")
+    temperature: float = Field(
+        0.2,
+        ge=0,
+        le=5,
+        description="Chance in the choice of words; 0 = always the likeliest. A small model needs it low to stay with the facts.",
+    )
+    top_p: float = Field(0.9, gt=0, le=1, description="Share of probability that is chosen from; cuts the tail that derails small models.")
     top_k: int = Field(40, ge=0, le=1_000_000, description="Most tokens that are chosen from; 0 = off.")
     repetition_penalty: float = Field(1.1, ge=0.5, le=5, description="1 = off. The default model repeats itself without one.")
     deadline_s: float = Field(120.0, ge=1, le=3600, description="Seconds until an answer is worthless; people have left by then.")
