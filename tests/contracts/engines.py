@@ -2,23 +2,31 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dialogue.config import RemoteConfig
+from dialogue.config import EngineConfig, RemoteConfig
 from dialogue.engine.adapters import load_adapter
 from dialogue.engine.admission import AdmittedEngine
 from dialogue.engine.base import AdapterRef, Engine
 from dialogue.engine.breaker import BreakerEngine
-from dialogue.engine.lora_gguf import write_gguf
+from dialogue.engine.download import file_sha256
+from dialogue.engine.factory import llamacpp_spec
+from dialogue.engine.llamacpp import build
+from dialogue.engine.lora_gguf import read_base_facts, write_gguf
+from dialogue.engine.model_files import ModelFiles
+from dialogue.engine.models import load_template, load_tokenizer
 from dialogue.engine.process import ProcessEngine
 from dialogue.engine.remote import RemoteEngine
 from dialogue.engine.scripted import ScriptedEngine
 from dialogue.engine.spec import EngineSpec
+from dialogue.messages import ChatMessage, Role
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
 from tests.fakes.llama_server import llama_server
 from tests.fakes.tiny_gguf import story_prompt, story_teller, write_tiny_gguf
+from tests.model_fixtures import default_model, model_cache
+from tests.sizes import size
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,56 @@ def scripted_child(arguments: dict[str, Any], **spec: Any) -> ProcessEngine:
     return ProcessEngine(EngineSpec("scripted", arguments, **spec))
 
 
+def tiny_llamacpp(folder: Path) -> tuple[ModelFiles, Subject]:
+    """The story teller as a model that was pulled, and what its engine, still missing, is asked."""
+    model = story_teller()
+    base = write_tiny_gguf(model, folder / "base.gguf")
+    facts = model.facts(file_sha256(base))
+    tensors = random_tensors(facts, EVERY_PROJECTION, 8, seed=3, strength=3.0)
+    adapter = write_adapter(folder / "peft", facts, targets=EVERY_PROJECTION, rank=8, tensors=tensors)
+    files = ModelFiles("story-teller", base, facts.sha256, folder / "tokenizer.json", "", 2048, "llama", "story teller")
+    return files, Subject(UNUSED, story_prompt, story_prompt("你好", 0), AdapterRef("release-1", str(adapter)))
+
+
+def default_llamacpp(folder: Path) -> tuple[ModelFiles, Subject]:
+    """The default model."""
+    files = default_model()
+    tokenizer = load_tokenizer(files)
+    template = load_template(files, tokenizer)
+    base = read_base_facts(files.path, files.sha256, model_cache())
+    adapter = AdapterRef("release-1", str(write_adapter(folder / "peft", base, rank=2)))
+    multibyte = tuple(tokenizer.encode("日本語のテキスト。日本語の"))
+    return files, Subject(UNUSED, lambda text: template.render_chat([ChatMessage(Role.USER, text)]).ids, multibyte, adapter)
+
+
+def llamacpp_arm(name: str, make: Callable[[Path], tuple[ModelFiles, Subject]], host: Callable[[EngineSpec], Engine]) -> Arm:
+    """An arm around llama.cpp."""
+
+    @asynccontextmanager
+    async def open_subject(folder: Path) -> AsyncGenerator[Subject, None]:
+        files, subject = make(folder)
+        config = EngineConfig(
+            cache_dir=folder, context_tokens=2048, slots=3, cache_ram_mib=64, threads=1
+        )  # more only wait for one another on a busy machine
+        async with running(host(llamacpp_spec(config, files))) as engine:
+            yield replace(subject, engine=engine)
+
+    return Arm(name, open_subject)
+
+
+UNUSED = ScriptedEngine()
+
 ENGINES = [
     scripted_arm("scripted", lambda arguments: ScriptedEngine(**arguments)),
     scripted_arm("process(scripted)", scripted_child),
     scripted_arm("process(scripted), adapters at start", lambda arguments: scripted_child(arguments, adapters_at_start=True)),
     scripted_arm("admission(breaker(process(scripted)))", lambda arguments: AdmittedEngine(BreakerEngine(scripted_child(arguments)))),
+    llamacpp_arm("llamacpp", tiny_llamacpp, lambda spec: build(spec.arguments)),
+    llamacpp_arm("process(llamacpp)", tiny_llamacpp, ProcessEngine),
+    *(
+        [llamacpp_arm("process(llamacpp), default model", default_llamacpp, ProcessEngine)]
+        * size("default_model_contract", small=0, proof=1)
+    ),
     remote_arm("remote(llama.cpp)", 1),
     remote_arm("remote(2 llama.cpp)", 2),
 ]

@@ -1,0 +1,86 @@
+"""From settings to the engine that answers. The one place where engines are put together.
+
+    llamacpp (auto)   AdmittedEngine ─► BreakerEngine ─► ProcessEngine ─► llama.cpp in a child process
+    remote            AdmittedEngine ─► BreakerEngine ─► RemoteEngine
+    scripted          AdmittedEngine ─► BreakerEngine ─► ScriptedEngine, in this process
+    another name      AdmittedEngine ─► BreakerEngine ─► what the entry point of that name in the group kefu.engines builds
+
+llama.cpp itself is imported in the child alone.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import cast
+
+from dialogue.config import EngineConfig
+from dialogue.engine.admission import AdmissionLimits, AdmittedEngine
+from dialogue.engine.base import Engine
+from dialogue.engine.breaker import BreakerEngine
+from dialogue.engine.child_process import ProcessLimits
+from dialogue.engine.model_files import ModelFiles
+from dialogue.engine.models import load_tokenizer
+from dialogue.engine.process import ProcessEngine
+from dialogue.engine.scripted import ScriptedEngine
+from dialogue.engine.spec import EngineSpec
+from dialogue.errors import EngineUnavailable
+
+ENTRY_POINTS = "kefu.engines"
+
+# What an entry point names. It may use `files` or leave them alone; Kefu puts admission and breaker around the result.
+EngineBuilder = Callable[[EngineConfig, ModelFiles | None], Engine]
+
+
+def build_engine(config: EngineConfig, files: ModelFiles | None) -> Engine:
+    """Return the engine that `config` asks for, not yet started. `files` is the model that was pulled, where one is needed.
+
+    Raises EngineUnavailable when there is no such engine or something that it needs is missing.
+    """
+    limits = AdmissionLimits(max_waiting=config.max_waiting, max_queue_tokens=config.max_queue_tokens)
+    return AdmittedEngine(BreakerEngine(_find_builder(config.kind)(config, files)), limits)
+
+
+def llamacpp_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
+    """Return how llama.cpp is started in a child process, with the context capped at the model's."""
+    arguments = {
+        "model": str(files.path),
+        "reference": files.reference,
+        "sha256": files.sha256,
+        "context_tokens": min(config.context_tokens, files.context_tokens),
+        "slots": config.slots,
+        "threads": config.threads,
+        "cache_ram_mib": config.cache_ram_mib,
+        "cache_dir": str(config.cache_dir),
+    }
+    return EngineSpec("llamacpp", arguments, adapters_at_start=True)
+
+
+def _llamacpp(config: EngineConfig, files: ModelFiles | None) -> Engine:
+    if files is None or files.path.is_dir():
+        raise EngineUnavailable("The engine llamacpp needs a GGUF file. Let the setting model.reference name one.")
+    limits = ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s)
+    return ProcessEngine(llamacpp_spec(config, files), limits)
+
+
+def _remote(config: EngineConfig, files: ModelFiles | None) -> Engine:
+    from dialogue.engine.remote import RemoteEngine  # noqa: PLC0415 - brings an HTTP client that the other engines do not need
+
+    if config.remote is None:
+        raise EngineUnavailable("The engine remote needs servers. Let the setting remote.base_urls name them.")
+    return RemoteEngine(config.remote, encode=load_tokenizer(files).encode if files else None)
+
+
+def _scripted(config: EngineConfig, files: ModelFiles | None) -> Engine:  # noqa: ARG001 - it answers without a model
+    return ScriptedEngine(slots=config.slots, context_tokens=config.context_tokens)
+
+
+_BUILDERS: Mapping[str, EngineBuilder] = {"auto": _llamacpp, "llamacpp": _llamacpp, "remote": _remote, "scripted": _scripted}
+
+
+def _find_builder(kind: str) -> EngineBuilder:
+    if kind in _BUILDERS:
+        return _BUILDERS[kind]
+    entries = metadata.entry_points(group=ENTRY_POINTS)
+    for entry in entries.select(name=kind):
+        return cast("EngineBuilder", entry.load())
+    known = ", ".join(sorted({*_BUILDERS, *entries.names}))
+    raise EngineUnavailable(f"There is no engine {kind!r}. Let the setting engine.kind name one of these: {known}.")
