@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -46,6 +47,8 @@ from storage.config import StorageConfig
 PROJECT_FILE = Path("kefu.toml")
 DOTENV_FILE = Path(".env")
 DATABASE_NAME = "kefu.db"
+BUILT_IN_ENGINES = ("auto", "llamacpp", "remote", "scripted")
+ENGINE_ENTRY_POINTS = "kefu.engines"
 
 
 class Settings(BaseSettings):
@@ -169,10 +172,18 @@ def load(flags: Mapping[str, object] | None = None, *, config: Path | None = Non
     ]
     layers += _file_layers(config or _config_variable(environment, dotenv))
     settings = _validate(layers)
-    if settings.engine.kind == "remote" and not settings.remote.base_urls:
-        raise SettingsError("", "[remote] base_urls", 'is needed by [engine] kind = "remote"', "a list of http:// or https:// addresses")
+    _check_engine(settings)
     files = tuple(layer.path for layer in layers if layer.path is not None)
     return LoadedSettings(settings, ((DOTENV_FILE, *files) if dotenv else files), tuple(layers[1].names.values()))
+
+
+def _check_engine(settings: Settings) -> None:
+    """Notice before anything is fetched or started that there is no such engine, or that it lacks its servers."""
+    kinds = (*BUILT_IN_ENGINES, *entry_points(group=ENGINE_ENTRY_POINTS).names)
+    if settings.engine.kind not in kinds:
+        raise SettingsError("", "[engine] kind", f"there is no engine {settings.engine.kind!r}", f"one of {', '.join(kinds)}")
+    if settings.engine.kind == "remote" and not settings.remote.base_urls:
+        raise SettingsError("", "[remote] base_urls", 'is needed by [engine] kind = "remote"', "a list of http:// or https:// addresses")
 
 
 def debug_requested() -> bool:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SettingsError, describe
-from bot.settings import Settings, load, load_settings
+from bot.settings import BUILT_IN_ENGINES, ENGINE_ENTRY_POINTS, Settings, load, load_settings
 from bot.settings_sections import Section
 from bot.settings_sources import SECRETS
 from bot.settings_template import UNSET_MARK, render_template
 from dialogue.config import DialogueConfig, EngineConfig
+from dialogue.engine.factory import ENTRY_POINTS, build_engine
+from dialogue.errors import EngineUnavailable
 from storage.config import StorageConfig
 
 TOKEN = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw_"
@@ -56,6 +58,18 @@ def test_defaults_are_those_of_the_rooms(tmp_path: Path) -> None:
     assert settings.dialogue_config() == DialogueConfig()
     assert settings.engine_config() == EngineConfig(cache_dir=tmp_path)
     assert settings.storage_config() == StorageConfig(url=settings.database_url)
+
+
+@pytest.mark.parametrize("kind", BUILT_IN_ENGINES)
+def test_every_engine_that_may_be_set_exists(kind: str, tmp_path: Path) -> None:
+    """The factory knows each kind that the settings let through; it may ask for files or servers, never for another name."""
+    complaint = ""
+    try:
+        build_engine(EngineConfig(cache_dir=tmp_path, kind=kind), None)
+    except EngineUnavailable as error:
+        complaint = str(error)
+    assert "There is no engine" not in complaint
+    assert ENGINE_ENTRY_POINTS == ENTRY_POINTS
 
 
 def test_every_setting_explains_itself() -> None:
@@ -204,6 +218,7 @@ MISTAKES = [
     (in_environment("DATABASE_URL", "mysql://u:geheimnis@h/x"), "DATABASE_URL: is no database URL", "sqlite:///PATH"),
     (in_environment("TELEGRAM_BOT_TOKEN_FILE", "/nowhere/token"), "TELEGRAM_BOT_TOKEN_FILE: names a file that cannot be read", "a file"),
     (in_environment("KEFU_CONFIG", "/nowhere/kefu.toml"), "/nowhere/kefu.toml: there is no such file", "kefu init"),
+    (in_environment("KEFU_ENGINE__KIND", "lamacpp"), "[engine] kind: there is no engine 'lamacpp'", "one of auto, llamacpp, remote"),
     (in_environment("KEFU_ENGINE__KIND", "remote"), "[remote] base_urls", "a list of http"),
     (in_dotenv("KEFU_HTTP__PORT=x\n"), ".env: KEFU_HTTP__PORT: 'x' is not allowed", "a whole number"),
 ]

@@ -40,7 +40,7 @@ class Program:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH"}}
+        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LD_LIBRARY_PATH"}}
         home = {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config")}
         paths = {"KEFU_PATHS__DATA_DIR": str(self.data_dir), "KEFU_PATHS__CACHE_DIR": str(self.folder / "cache")}
         return {**kept, **home, **paths, "PYTHONUTF8": "1", "COLUMNS": "200", **self.variables}
