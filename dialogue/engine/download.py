@@ -165,7 +165,7 @@ def _continue(client: httpx2.Client, file: RemoteFile, part: Path, progress: Pro
     headers = {**file.headers, **({"Range": f"bytes={done}-"} if done else {})}
     try:
         with client.stream("GET", file.url, headers=headers) as response:
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
                 part.unlink(missing_ok=True)
                 raise _TryAgainError(f"{shown(file.url)} does not send the rest of a broken download. Try again.")
             _store(_checked(response), file, part, progress)
