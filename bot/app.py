@@ -196,7 +196,9 @@ class App:
             running=parts.running,
             wakeup=parts.wakeup,
             metrics=self.metrics,
-            config=WorkerConfig(self._settings.dialogue.quiet_window_s, storage.lease_s, storage.max_attempts),
+            config=WorkerConfig(
+                self._settings.dialogue.quiet_window_s, storage.lease_s, min(storage.max_attempts, WorkerConfig().max_attempts)
+            ),
         )
 
     def _router(self, parts: Parts) -> Router:

@@ -65,7 +65,9 @@ class WorkerConfig:
 
     quiet_s: float = 0.8  # silence that ends a burst, on channels where people write in bursts
     lease_s: float = 30.0  # StorageConfig.lease_s
-    max_attempts: int = 3  # StorageConfig.max_attempts
+    max_attempts: int = (
+        3  # a turn that failed with a defect is tried this often; at most StorageConfig.max_attempts, which counts crashes too
+    )
 
 
 class WorkerPool:

@@ -87,10 +87,10 @@ class Harness:
     def run_and_kill(self, forker: "subprocess.Popen[str]") -> None:
         """Let people write at random moments of a run that ends at a random moment."""
         run = self.start(forker)
-        ends = time.monotonic() + self._chance.uniform(0.05, 0.5)
+        ends = time.monotonic() + self._chance.uniform(0.05, 0.6)
         while time.monotonic() < ends:
-            self.write(self._chance.randint(1, 4))
-            time.sleep(self._chance.uniform(0.0, 0.05))
+            self.write(self._chance.randint(1, 3))
+            time.sleep(self._chance.uniform(0.01, 0.12))
         os.kill(run, signal.SIGKILL)
         assert self.end(forker) == -signal.SIGKILL
 
