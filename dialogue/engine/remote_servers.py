@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
+from dialogue.engine import llama_request
 from dialogue.engine.base import AdapterRef, GenerationRequest
 from dialogue.errors import AdapterRejected, AdapterUnknown, EngineError, EngineOverloaded, EngineUnavailable, RequestTooLong
 
@@ -110,26 +111,25 @@ def completion_body(facts: ServerFacts, model: str, request: GenerationRequest, 
         "model": model,
         "prompt": request.prompt,
         "max_tokens": min(sampling.max_tokens, facts.context_tokens - len(request.prompt)),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "min_p": 0.0,  # servers have their own defaults
-        "seed": sampling.seed,
-        "ignore_eos": sampling.ignore_eos,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     if facts.kind is ServerKind.LLAMACPP:
-        return body | {
-            "top_k": sampling.top_k,
-            "repeat_penalty": sampling.repetition_penalty,
-            "cache_prompt": True,
-            "lora": _every_lora(facts, handle),
-            # Stop strings are looked for here: it would swallow one that has only begun when the limit is reached.
-            "timings_per_token": bool(sampling.stop),
-        }
+        # Stop strings are looked for here: it would swallow one that has only begun when the limit is reached.
+        own = {"cache_prompt": True, "lora": _every_lora(facts, handle), "timings_per_token": bool(sampling.stop)}
+        return body | own | llama_request.sampling(sampling)
+    body |= {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,
+        "min_p": 0.0,  # servers have their own defaults
+        "repetition_penalty": sampling.repetition_penalty,
+        "seed": sampling.seed,
+        "ignore_eos": sampling.ignore_eos,
+        "cache_salt": cache_salt,
+    }
     if sampling.stop:
         body["stop"] = sampling.stop
-    body |= {"top_k": sampling.top_k or -1, "repetition_penalty": sampling.repetition_penalty, "cache_salt": cache_salt}
     if handle is not None:
         body |= {"model": handle} if facts.kind is ServerKind.VLLM else {"lora_path": handle}
     return body
