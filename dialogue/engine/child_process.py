@@ -9,7 +9,9 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,7 +91,7 @@ class ChildProcess:
         loop = asyncio.get_running_loop()
         self._spec = spec
         self._limits = limits
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: dict[int, ChildStream] = {}
@@ -189,46 +191,47 @@ class ChildProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "dialogue.engine.child", str(theirs.fileno()), str(os.getpid())),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except BaseException as error:
-            self._writer.close()
-            self.gone.set_result("the engine's process was never made")
-            if isinstance(error, OSError):
+        """Make the process. Nothing is awaited once it exists, so no cancellation can lose it."""
+        with contextlib.ExitStack() as unless_born, contextlib.ExitStack() as always:
+            (ours, theirs), (said, saying) = socket.socketpair(), socket.socketpair()
+            for end in (theirs, saying):
+                always.callback(end.close)
+            for end in (ours, said):
+                unless_born.callback(end.close)
+            reader, self._writer = await asyncio.open_connection(sock=ours)
+            unless_born.callback(self._writer.close)
+            stderr, closing = await asyncio.open_connection(sock=said)
+            unless_born.callback(closing.close)
+            try:
+                self._process = _execute(theirs, saying)
+            except OSError as error:
+                self.gone.set_result("the engine's process was never made")
                 raise EngineUnavailable(f"the engine's process cannot be made: {error}") from error
-            raise
-        finally:
-            theirs.close()
-        self._tasks.append(asyncio.create_task(self._attend(self._process, reader)))
+            unless_born.pop_all()
+        self._tasks.append(asyncio.create_task(self._attend(_reaped(self._process), reader, stderr, closing)))
         if self._reason:  # killed before it was born
             self._kill_group()
 
-    async def _attend(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader) -> None:
+    async def _attend(
+        self, left: "asyncio.Future[int]", reader: asyncio.StreamReader, stderr: asyncio.StreamReader, closing: asyncio.StreamWriter
+    ) -> None:
         """Listen until the process is gone, then bury it: reaped, everything read that it said, no descriptor left."""
-        listening = asyncio.create_task(self._listen(reader))
-        hearing = asyncio.create_task(self._hear(process.stderr)) if process.stderr else listening
-        leaving = asyncio.create_task(process.wait())
-        await asyncio.wait({listening, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        self._kill_group()  # a process without its connection is of no use; one that is ending does not notice
-        status = await leaving
-        await asyncio.wait({listening, hearing}, timeout=LAST_WORDS_S)
-        for task in (listening, hearing, *self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
-        if self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(ConnectionError):
-                await self._writer.wait_closed()
-        self.gone.set_result(self._epitaph(status))
+        listening, hearing = asyncio.create_task(self._listen(reader)), asyncio.create_task(self._hear(stderr))
+        sentence = "the engine was abandoned"
+        try:
+            await asyncio.wait({listening, left}, return_when=asyncio.FIRST_COMPLETED)
+            self._kill_group()  # a process without its connection is of no use; one that is ending does not notice
+            status = await left
+            await asyncio.wait({listening, hearing}, timeout=LAST_WORDS_S)
+            sentence = self._epitaph(status)
+        finally:  # also when the whole event loop is being cancelled: whoever waits for `gone` must not wait for ever
+            self._kill_group()
+            for task in (listening, hearing, *self._tasks):
+                if task is not asyncio.current_task():
+                    task.cancel()
+            for writer in filter(None, (self._writer, closing)):
+                writer.close()
+            self.gone.set_result(sentence)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         """Take frames until there are no more."""
@@ -302,3 +305,37 @@ def _last(frame: Frame) -> GenerationFinished | DialogueError:
     if "finished" in frame:
         return finished_from_plain(frame["finished"])
     return error_from_plain(frame["error"]) if "error" in frame else EngineUnavailable("the engine gave up the request")
+
+
+def _execute(connection: socket.socket, stderr: socket.socket) -> "subprocess.Popen[bytes]":
+    """Execute the child's program: a new interpreter in a session of its own, out of reach of the terminal's Ctrl-C.
+
+    Not by asyncio, whose way of making processes can be cancelled half-way, and then waits for ever.
+    """
+    command = [sys.executable, "-P", "-m", "dialogue.engine.child", str(connection.fileno()), str(os.getpid())]
+    return subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr.fileno(),
+        pass_fds=(connection.fileno(),),
+        start_new_session=True,
+    )
+
+
+def _reaped(process: "subprocess.Popen[bytes]") -> "asyncio.Future[int]":
+    """Return a future of the exit status. A thread waits for it, as there is no portable call to be told."""
+    loop = asyncio.get_running_loop()
+    left: asyncio.Future[int] = loop.create_future()
+
+    def tell(status: int) -> None:
+        if not left.done():
+            left.set_result(status)
+
+    def wait() -> None:
+        status = process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+            loop.call_soon_threadsafe(tell, status)
+
+    threading.Thread(target=wait, name=f"reaper of {process.pid}", daemon=True).start()
+    return left

@@ -35,7 +35,7 @@ from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, E
 
 BYTES_PER_TOKEN = 4
 KEPT_PROMPTS = 64  # cache keys that are remembered, as an engine with little memory would
-HEADROOM_BYTES = 1 << 30  # what OUT_OF_MEMORY may allocate before the limit, so that the machine never feels it
+HEADROOM_BYTES = 128 << 20  # what OUT_OF_MEMORY may allocate before the limit, so that the machine never feels it
 
 Reply = str | Callable[[Sequence[int]], str]
 Sleep = Callable[[float], Awaitable[None]]
@@ -271,4 +271,4 @@ def _exhaust_memory() -> NoReturn:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     hoard = []
     while True:
-        hoard.append(bytearray(64 << 20))
+        hoard.append(bytearray(16 << 20))

@@ -80,7 +80,7 @@ WAYS_TO_DIE = {
 @pytest.mark.parametrize(("kind", "words"), WAYS_TO_DIE.items())
 async def test_death(kind: str, words: str) -> None:
     """However the child dies: the request hears why, the next one is answered by a new child, and the restart is counted."""
-    limits = ProcessLimits(start_timeout_s=PATIENT_S, hang_timeout_s=1.0)
+    limits = ProcessLimits(start_timeout_s=PATIENT_S, hang_timeout_s=1.0 if kind == "freeze" else PATIENT_S)
     async with hosted({"kind": kind, "request_ids": ["bad"]}, limits=limits) as engine:
         first = engine.child_pid
         events = engine.generate(request("bad"))
@@ -186,7 +186,7 @@ async def test_deadline_does_not_wait_for_a_frozen_child() -> None:
 
 async def test_memory_limit() -> None:
     """A child with a memory limit dies of it instead of taking the machine along."""
-    limits = ProcessLimits(start_timeout_s=PATIENT_S, memory_limit_bytes=1 << 30)
+    limits = ProcessLimits(start_timeout_s=PATIENT_S, memory_limit_bytes=256 << 20)
     async with hosted({"kind": "out_of_memory", "request_ids": ["bad"]}, limits=limits) as engine:
         with pytest.raises(EngineUnavailable, match="out of memory"):
             await answer(engine, request("bad"))
@@ -228,6 +228,22 @@ async def test_start_is_cancelled() -> None:
     await engine.start()
     assert await answer(engine, request()) == ANSWER
     await engine.close()
+
+
+@pytest.mark.parametrize("steps", range(0, 24, 3))
+def test_everything_is_cancelled_while_starting(steps: int) -> None:
+    """When the whole event loop ends in the middle of a start, it ends: nothing waits for a process that nobody attends."""
+
+    async def start_and_leave() -> None:
+        engine = ProcessEngine(EngineSpec("scripted"), LIMITS)
+        starting = asyncio.create_task(engine.start())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        del starting
+
+    asyncio.run(start_and_leave())
+    _gone, alive = psutil.wait_procs(psutil.Process().children(), PATIENT_S)
+    assert not alive
 
 
 async def test_close_while_starting() -> None:
