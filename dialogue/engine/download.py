@@ -182,12 +182,12 @@ def _checked(response: httpx2.Response) -> httpx2.Response:
 
 
 def _store(response: httpx2.Response, file: RemoteFile, part: Path, progress: Progress) -> None:
-    """Append what comes. A server that does not continue where we asked begins anew."""
+    """Append what comes, as it comes, so that little is lost when it breaks off. A server that does not continue begins anew."""
     done = _size(part) if _continues(response, _size(part)) else 0
     total = file.size or done + int(response.headers.get("Content-Length", 0))
     with part.open("ab" if done else "wb") as stream:
         progress(done, total)
-        for chunk in response.iter_bytes(CHUNK_BYTES):
+        for chunk in response.iter_bytes():
             done += len(chunk)
             if file.size is not None and done > file.size:
                 break  # more than was promised: the hash will say so
