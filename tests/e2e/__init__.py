@@ -1,0 +1,1 @@
+"""Whole flows through the faces that people and platforms see."""
