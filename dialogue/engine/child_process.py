@@ -10,16 +10,16 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from dialogue.engine.base import AdapterRef, EngineInfo, GenerationEvent, GenerationFinished, GenerationRequest
+from dialogue.engine.base import AdapterRef, EngineInfo, GenerationFinished, GenerationRequest
 from dialogue.engine.child import EXIT_OUT_OF_MEMORY
+from dialogue.engine.child_launch import execute, reaped
+from dialogue.engine.child_stream import ChildStream
 from dialogue.engine.spec import EngineSpec
 from dialogue.engine.wire import (
     Frame,
@@ -52,36 +52,6 @@ class ProcessLimits:
     close_timeout_s: float = 5.0  # for leaving by itself, before it is killed
     backoff_s: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the n-th start in a row; the last one stays
     memory_limit_bytes: int | None = None  # address space of the child (RLIMIT_AS); None = no limit
-
-
-class ChildStream:
-    """The events of one request."""
-
-    def __init__(self, number: int, request_id: str, on_end: Callable[[], None]) -> None:
-        self.number = number
-        self.request_id = request_id
-        self.begun = False  # the child has it; before that, its death is not this request's doing
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._on_end = on_end
-        self._items: asyncio.Queue[GenerationEvent | DialogueError] = asyncio.Queue()
-
-    async def next(self) -> GenerationEvent:
-        """Return the next event. Raises what ended the stream."""
-        item = await self._items.get()
-        if isinstance(item, DialogueError):
-            raise item
-        return item
-
-    def put(self, event: GenerationEvent) -> None:
-        """Hand over an event that is not the last one."""
-        self._items.put_nowait(event)
-
-    def end(self, last: GenerationFinished | DialogueError) -> None:
-        """End the stream, once. What it held is given back before anybody hears of the end."""
-        if not self.ended.done():
-            self.ended.set_result(None)
-            self._on_end()
-            self._items.put_nowait(last)
 
 
 class ChildProcess:
@@ -203,12 +173,12 @@ class ChildProcess:
             stderr, closing = await asyncio.open_connection(sock=said)
             unless_born.callback(closing.close)
             try:
-                self._process = _execute(theirs, saying)
+                self._process = execute(theirs, saying)
             except OSError as error:
                 self.gone.set_result("the engine's process was never made")
                 raise EngineUnavailable(f"the engine's process cannot be made: {error}") from error
             unless_born.pop_all()
-        self._tasks.append(asyncio.create_task(self._attend(_reaped(self._process), reader, stderr, closing)))
+        self._tasks.append(asyncio.create_task(self._attend(reaped(self._process), reader, stderr, closing)))
         if self._reason:  # killed before it was born
             self._kill_group()
 
@@ -305,37 +275,3 @@ def _last(frame: Frame) -> GenerationFinished | DialogueError:
     if "finished" in frame:
         return finished_from_plain(frame["finished"])
     return error_from_plain(frame["error"]) if "error" in frame else EngineUnavailable("the engine gave up the request")
-
-
-def _execute(connection: socket.socket, stderr: socket.socket) -> "subprocess.Popen[bytes]":
-    """Execute the child's program: a new interpreter in a session of its own, out of reach of the terminal's Ctrl-C.
-
-    Not by asyncio, whose way of making processes can be cancelled half-way, and then waits for ever.
-    """
-    command = [sys.executable, "-P", "-m", "dialogue.engine.child", str(connection.fileno()), str(os.getpid())]
-    return subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr.fileno(),
-        pass_fds=(connection.fileno(),),
-        start_new_session=True,
-    )
-
-
-def _reaped(process: "subprocess.Popen[bytes]") -> "asyncio.Future[int]":
-    """Return a future of the exit status. A thread waits for it, as there is no portable call to be told."""
-    loop = asyncio.get_running_loop()
-    left: asyncio.Future[int] = loop.create_future()
-
-    def tell(status: int) -> None:
-        if not left.done():
-            left.set_result(status)
-
-    def wait() -> None:
-        status = process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
-            loop.call_soon_threadsafe(tell, status)
-
-    threading.Thread(target=wait, name=f"reaper of {process.pid}", daemon=True).start()
-    return left

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import structlog
 
 from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, GenerationEvent, GenerationFinished, GenerationRequest
-from dialogue.engine.child_process import ChildProcess, ChildStream, ProcessLimits
+from dialogue.engine.child_process import ChildProcess, ProcessLimits
+from dialogue.engine.child_stream import ChildStream
 from dialogue.engine.gate import Gate
 from dialogue.engine.spec import EngineSpec
 from dialogue.engine.suspects import Suspects

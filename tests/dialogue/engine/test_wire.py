@@ -1,6 +1,8 @@
 """Frames between a hosted engine and its supervisor."""
 
 import asyncio
+from importlib import metadata
+from importlib.metadata import EntryPoint
 
 import pytest
 from hypothesis import given
@@ -121,6 +123,17 @@ def test_what_cannot_be_sent(frame: wire.Frame) -> None:
     """Half a character, a number that JSON does not know and too much text are refused by the sender."""
     with pytest.raises(wire.WireError):
         wire.pack({"op": "event", **frame})
+
+
+def test_builders_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package may bring an engine of its own through the entry points."""
+    entry = EntryPoint("theirs", "dialogue.engine.scripted:build", ENTRY_POINTS)
+
+    def entry_points(group: str, name: str) -> list[EntryPoint]:
+        return [entry] if (group, name) == (ENTRY_POINTS, "theirs") else []
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    assert find_builder("theirs") is find_builder("scripted")
 
 
 def test_only_listed_builders() -> None:
