@@ -6,6 +6,7 @@ PATH                                 a GGUF file, or a folder as transformers sa
 """
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class ModelReference:
     @property
     def folder_name(self) -> str:
         """A name for this model's folder: readable, and different for different references."""
-        digest = hashlib.sha256(str(self).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(str(self).encode("utf-8", "surrogatepass")).hexdigest()[:8]
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.kind}-{Path(self.name).name}-{self.version}").strip("-")
         return f"{readable[:80]}-{digest}"
 
@@ -55,4 +56,4 @@ def parse_reference(text: str) -> ModelReference:
             f"{text!r} is no model reference. Allowed are pypi:NAME==VERSION[:FILE], hf:OWNER/NAME[:FILE][@REVISION] "
             "and the path of a GGUF file or of a folder with a model."
         )
-    return ModelReference("path", str(Path(text).expanduser().absolute()))
+    return ModelReference("path", str(Path(os.path.expanduser(text)).absolute())  # noqa: PTH111 - Path.expanduser raises for a stranger's home)
