@@ -56,4 +56,5 @@ def parse_reference(text: str) -> ModelReference:
             f"{text!r} is no model reference. Allowed are pypi:NAME==VERSION[:FILE], hf:OWNER/NAME[:FILE][@REVISION] "
             "and the path of a GGUF file or of a folder with a model."
         )
-    return ModelReference("path", str(Path(os.path.expanduser(text)).absolute())  # noqa: PTH111 - Path.expanduser raises for a stranger's home)
+    home = os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    return ModelReference("path", str(Path(home).absolute()))
