@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 import typer
 
-from bot.cli.lazy import LazyGroup, load_command
+from bot.cli.lazy import LazyCommand, LazyGroup, load_command
 from bot.cli.main import COMMANDS, hoist, run
+from bot.errors import CliError
 from tests.bot.cli.program import KEFU, Program, make_program
 
 HEAVY = frozenset(
@@ -205,6 +206,18 @@ def test_a_defect_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "ZeroDivisionError" in said
     assert "--debug" in said
     assert "Traceback" not in said
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose libraries come with an extra says how to install it; any other missing library is a defect."""
+    (tmp_path / "needy.py").write_text("import library_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CliError) as caught:
+        load_command("finetune", LazyCommand("needy:app", "Train.", needs="finetune"))
+    assert str(caught.value) == "`kefu finetune` needs library_that_is_not_there."
+    assert "pip install 'kefu[finetune]'" in caught.value.hint
+    with pytest.raises(ModuleNotFoundError):
+        load_command("chat", LazyCommand("needy:app", "Chat."))
 
 
 def test_init_writes_once(program: Program) -> None:
