@@ -34,7 +34,8 @@ class RunningTurns:
         try:
             yield stop
         finally:
-            del self._stops[key]
+            if self._stops.get(key) is stop:  # a worker that lost its lease leaves the one of its successor
+                del self._stops[key]
 
     def stop(self, key: ConversationKey) -> bool:
         """Stop the running answer of a conversation; return whether there was one."""

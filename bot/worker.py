@@ -70,6 +70,16 @@ class WorkerConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A claimed conversation while a worker has it."""
+
+    channel: Channel
+    claim: Claim
+    lease: Lease
+    stop: asyncio.Event  # ends the running answer
+
+
 class WorkerPool:
     """What all workers of a process share. Each worker is one task that runs `run`."""
 
@@ -117,9 +127,12 @@ class WorkerPool:
     async def serve(self, channel: Channel, claim: Claim) -> None:
         """Answer one turn of a claimed conversation and give it back. Raises nothing but CancelledError."""
         refund = True
+        key = ConversationKey(channel.name, channel.account, claim.conversation.chat)
         try:
-            async with self._delivery.lane(claim.conversation.id):
-                await self._serve_in_lane(channel, claim)
+            with self._running.track(key) as stop:
+                lease = Lease(self._database, claim, every_s=self._config.lease_s / 3, stop=stop)
+                async with lease, self._delivery.lane(claim.conversation.id):
+                    await self._serve_in_lane(_Work(channel, claim, lease, stop))
         except ClaimLost as error:
             self._metrics.claims_lost.inc()
             log.info("worker.claim_lost", conversation_id=claim.conversation.id, reason=str(error))
@@ -166,14 +179,15 @@ class WorkerPool:
             log.warning("worker.not_released", conversation_id=claim.conversation.id, reason=str(error))
         self._wakeup.ring()  # what came into this conversation meanwhile woke nobody who could have it
 
-    async def _serve_in_lane(self, channel: Channel, claim: Claim) -> None:
+    async def _serve_in_lane(self, work: _Work) -> None:
+        channel, claim = work.channel, work.claim
         chosen = choose_turn(await self._parse(channel, claim), join=channel.capabilities.joins_bursts)
         if not chosen.messages or (chosen.is_stop and await self._did_stop(claim, chosen)):
             if chosen.items:
                 await self._database.write(lambda unit: unit.inbox.dismiss(claim, chosen.inbox_ids))
             return
         try:
-            await self._turn(channel, claim, chosen)
+            await self._turn(work, chosen)
         except StorageError:
             raise
         except Exception:
@@ -206,26 +220,23 @@ class WorkerPool:
         newest = await self._database.read(lambda unit: unit.turns.list(claim.conversation.id, limit=1))
         return any(turn.status is TurnStatus.STOPPED and turn.created_at >= chosen.items[-1].received_at for turn in newest)
 
-    async def _turn(self, channel: Channel, claim: Claim, chosen: Chosen) -> None:
+    async def _turn(self, work: _Work, chosen: Chosen) -> None:
         """Respond, commit, deliver. Previews are shown only when nothing older waits to be delivered."""
-        conversation = claim.conversation
-        is_clear = await self._delivery.drain(channel, conversation.id)
-        key = ConversationKey(channel.name, channel.account, conversation.chat)
-        with self._running.track(key) as stop:
-            if chosen.is_stopped:
-                stop.set()
-            async with Lease(self._database, claim, every_s=self._config.lease_s / 3, stop=stop) as lease:
-                async with lease.guard():
-                    committed = await self._respond(channel, claim, chosen, stop, previews=is_clear)
-                self._metrics.turn_committed(committed)
-                log.info("worker.turn_committed", turn_id=committed.turn.id, status=committed.turn.status.value, items=len(chosen.items))
-                if committed.outbox_id is not None:
-                    await self._delivery.drain(channel, conversation.id)
+        channel, conversation_id = work.channel, work.claim.conversation.id
+        is_clear = await self._delivery.drain(channel, conversation_id)
+        if chosen.is_stopped:
+            work.stop.set()
+        async with work.lease.guard():
+            committed = await self._respond(work, chosen, previews=is_clear)
+        self._metrics.turn_committed(committed)
+        log.info("worker.turn_committed", turn_id=committed.turn.id, status=committed.turn.status.value, items=len(chosen.items))
+        if committed.outbox_id is not None:
+            await self._delivery.drain(channel, conversation_id)
 
-    async def _respond(self, channel: Channel, claim: Claim, chosen: Chosen, stop: asyncio.Event, *, previews: bool) -> ReplyCommitted:
-        turn_id = new_id()
+    async def _respond(self, work: _Work, chosen: Chosen, *, previews: bool) -> ReplyCommitted:
+        channel, claim, turn_id = work.channel, work.claim, new_id()
         async with AsyncExitStack() as stack:
-            events = self._manager.respond(claim, chosen.messages, chosen.inbox_ids, turn_id=turn_id, stop=stop)
+            events = self._manager.respond(claim, chosen.messages, chosen.inbox_ids, turn_id=turn_id, stop=work.stop)
             await stack.enter_async_context(aclosing(events))
             preview = None
             if channel.capabilities.streaming:

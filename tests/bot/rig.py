@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bot.channels.base import Channel
-from bot.channels.fake import FakeChannel, FakePlatform
+from bot.channels.fake import FakeChannel
+from bot.channels.fake_platform import FakePlatform
 from bot.commands import Surroundings, direct_commands
 from bot.delivery import Delivery
 from bot.inbox import Inbox, RunningTurns

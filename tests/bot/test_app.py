@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from bot.app import App, RunOptions
-from bot.channels.fake import FakeChannel, FakePlatform
+from bot.channels.fake import FakeChannel
+from bot.channels.fake_platform import FakePlatform
 from bot.control import call
 from bot.errors import ExitCode, describe
 from dialogue.engine.scripted import ScriptedEngine

@@ -8,7 +8,7 @@ import pytest
 
 from bot import delivery
 from bot.channels.base import RecordChunk
-from bot.channels.fake import PLACEHOLDER, Fault, FaultKind
+from bot.channels.fake_platform import PLACEHOLDER, Fault, FaultKind
 from bot.delivery import backoff_s
 from storage.clock import ManualClock
 from storage.database import Database

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bot.channels.base import Channel, UnparsableEvent
-from bot.channels.fake import PLACEHOLDER, Fault, FaultKind
+from bot.channels.fake_platform import PLACEHOLDER, Fault, FaultKind
 from bot.worker import WorkerConfig
 from dialogue.engine.byte_chat import echo_user
 from dialogue.engine.scripted import Fault as EngineFault

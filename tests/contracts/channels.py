@@ -8,7 +8,8 @@ from typing import Protocol
 
 from bot.channels.ask import AskChannel
 from bot.channels.base import Channel
-from bot.channels.fake import FakeChannel, FakePlatform
+from bot.channels.fake import FakeChannel
+from bot.channels.fake_platform import FakePlatform
 from bot.channels.terminal import TerminalChannel
 from storage.records import ConversationRecord, InboxRecord, InboxState, NewInboxItem, OutboxRecord, OutboxState, Owner
 

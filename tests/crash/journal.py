@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bot.channels.fake import FakeUpdate, PlatformTimeout
+from bot.channels.fake_platform import FakeUpdate, PlatformTimeout
 from storage.ids import new_id
 
 LOOK_S = 0.003  # how often the bot's side looks for new lines

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.channels.fake import PLACEHOLDER
+from bot.channels.fake_platform import PLACEHOLDER
 from storage.config import StorageConfig
 from tests.crash.app_child import Plan
 from tests.crash.journal import JournalPlatform
