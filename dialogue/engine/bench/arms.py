@@ -13,6 +13,7 @@ from typing import Any
 
 from dialogue.engine.base import Engine, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
 from dialogue.engine.bench.workload import Ids, Sample
+from dialogue.engine.llamacpp import SPIN_COUNT
 from dialogue.errors import EngineUnavailable
 
 MAX_LINE_BYTES = 16 << 20
@@ -27,6 +28,7 @@ class RawSettings:
     slots: int
     threads: int
     cache_ram_mib: int
+    spin_count: str = SPIN_COUNT  # of OpenMP; its default loses by far on a busy machine, and the bench is about what Kefu adds
 
 
 class EngineArm:

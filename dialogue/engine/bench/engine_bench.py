@@ -9,7 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dialogue.engine.bench.workload import Arm, Render, Round, Workload, run_rou
 Report = Callable[[str], None]
 
 OURS, RAW = "llamacpp", "raw"
-FEWEST_ROUNDS = 2
+FEWEST_TOKENS = 4
 PACKAGES = ("kefu", "xllamacpp")
 
 
@@ -48,7 +48,9 @@ async def run_bench(
     try:
         info = await engine.start()
         async with raw_arm(settings) as raw:
-            rounds = await _rounds({OURS: EngineArm(engine), RAW: raw}, render, size, report)
+            arms: dict[str, Arm] = {OURS: EngineArm(engine), RAW: raw}
+            size = await fitted(arms, render, size)
+            rounds = await run_rounds(arms, render, size, report)
     finally:
         await engine.close()
     result = {"bench": "engine", "model": info.model, "model_sha256": info.model_sha256, **asdict(size.workload)}
@@ -59,10 +61,8 @@ async def run_bench(
     return result
 
 
-async def _rounds(arms: dict[str, Arm], render: Render, size: BenchSize, report: Report) -> dict[str, list[Round]]:
+async def run_rounds(arms: dict[str, Arm], render: Render, size: BenchSize, report: Report) -> dict[str, list[Round]]:
     """Run the arms in turn until the time is up."""
-    for name, arm in arms.items():
-        await run_round(arm, render, Workload(size.workload.users, 1, 8), f"warm-up {name}")
     rounds: dict[str, list[Round]] = {name: [] for name in arms}
     began = time.monotonic()
     for number in range(size.most_rounds):
@@ -71,9 +71,20 @@ async def _rounds(arms: dict[str, Arm], render: Render, size: BenchSize, report:
             rounds[name].append(await run_round(arms[name], render, size.workload, f"round {number}"))
         now = time.monotonic()
         report(f"round {number + 1}: " + ", ".join(f"{name} {taken[-1].tokens_per_s:.1f} tokens/s" for name, taken in rounds.items()))
-        if number + 1 >= FEWEST_ROUNDS and now - began + (now - pair_began) > size.seconds:
+        if now - began + (now - pair_began) > size.seconds:
             break
     return rounds
+
+
+async def fitted(arms: dict[str, Arm], render: Render, size: BenchSize) -> BenchSize:
+    """Warm up, and shorten the replies where two rounds of each arm would take longer than there is time."""
+    workload = size.workload
+    pair_s = 0.0
+    for name, arm in arms.items():
+        warm = await run_round(arm, render, replace(workload, turns=1), f"warm-up {name}")
+        pair_s += workload.turns * max(sample.total_ms for sample in warm.turns[0]) / 1000
+    fitting = int(workload.reply_tokens * size.seconds / (2 * pair_s))
+    return replace(size, workload=replace(workload, reply_tokens=max(FEWEST_TOKENS, min(workload.reply_tokens, fitting))))
 
 
 def summary(rounds: dict[str, list[Round]], workload: Workload) -> dict[str, Any]:

@@ -5,15 +5,12 @@ Every request is timed from the call into the library to its callback.
 """
 
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
-
-import xllamacpp
-
-NATIVE: Any = xllamacpp  # a compiled module without types
 
 
 def main() -> None:
@@ -29,7 +26,11 @@ def main() -> None:
 
 def load(settings: dict[str, Any]) -> Any:
     """Return a running server with the same settings as the engine's."""
-    params = NATIVE.CommonParams()
+    os.putenv("GOMP_SPINCOUNT", settings["spin_count"])
+    import xllamacpp  # noqa: PLC0415 - OpenMP reads its setting when the library is loaded
+
+    native: Any = xllamacpp  # a compiled module without types
+    params = native.CommonParams()
     params.model.path = settings["model"]
     params.n_ctx = settings["context_tokens"] * settings["slots"]
     params.n_parallel = settings["slots"]
@@ -38,7 +39,7 @@ def load(settings: dict[str, Any]) -> Any:
     params.api_keys = [settings["key"]]
     params.endpoint_slots = False
     params.verbosity = -1
-    return NATIVE.Server(params)
+    return native.Server(params)
 
 
 def generate(server: Any, request: dict[str, Any]) -> dict[str, Any]:

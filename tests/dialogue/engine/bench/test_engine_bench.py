@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,15 @@ import pytest
 from dialogue.config import RemoteConfig
 from dialogue.engine.base import Engine
 from dialogue.engine.bench.arms import RawSettings, raw_arm
-from dialogue.engine.bench.engine_bench import OURS, RAW, BenchSize, run_bench, summary
-from dialogue.engine.bench.workload import USER_TEXTS, Ids, Round, Sample, Workload, run_round
+from dialogue.engine.bench.engine_bench import OURS, RAW, BenchSize, fitted, run_bench, run_rounds, summary
+from dialogue.engine.bench.workload import USER_TEXTS, Arm, Ids, Round, Sample, Workload, run_round
 from dialogue.engine.remote import RemoteEngine
 from dialogue.engine.scripted import ScriptedEngine
 from dialogue.errors import EngineUnavailable
 from tests.fakes.llama_server import llama_server
 from tests.fakes.tiny_gguf import story_prompt, story_teller, write_tiny_gguf
 
-TINY = BenchSize(Workload(users=2, turns=3, reply_tokens=8), seconds=0.0, most_rounds=4)
+TINY = BenchSize(Workload(users=2, turns=3, reply_tokens=8), seconds=30.0, most_rounds=2)
 
 
 def sample(ttft_ms: float, total_ms: float, tokens: int = 11) -> Sample:
@@ -62,7 +63,7 @@ async def test_prompts_grow() -> None:
     """Each turn's prompt begins with the last one, reply included; rounds and users begin differently."""
     arm = Parrot()
     for name in ("round 1", "round 2"):
-        await run_round(arm, lambda texts: tuple("\n".join(texts).encode()), Workload(users=2, turns=3), name)
+        await run_round(arm, _bytes_of, Workload(users=2, turns=3), name)
     first, second, third = (bytes(prompts[0]).decode() for _, prompts in arm.asked[:3])
     assert second.startswith(first + "\nfine\n")
     assert third.startswith(second)
@@ -85,6 +86,19 @@ async def test_a_whole_bench(tmp_path: Path) -> None:
     assert result["ours_over_raw"]["tokens_per_s"]["median"] > 0
     assert json.loads(json.dumps(result)) == result
     assert any(line.startswith("ttft_turn_3_ms") for line in lines)
+
+
+async def test_a_slow_machine_gets_shorter_replies() -> None:
+    """Where time is short, replies get shorter and one round of each arm is the least."""
+    arms: dict[str, Arm] = {OURS: Parrot(), RAW: Parrot()}
+    size = await fitted(arms, _bytes_of, BenchSize(Workload(turns=8, reply_tokens=24), seconds=0.032, most_rounds=8))
+    assert size.workload.reply_tokens == 12
+    rounds = await run_rounds(arms, _bytes_of, replace(size, seconds=0.0), _silent)
+    assert {name: len(taken) for name, taken in rounds.items()} == {OURS: 1, RAW: 1}
+
+
+def _bytes_of(texts: Sequence[str]) -> Ids:
+    return tuple("\n".join(texts).encode())
 
 
 async def test_the_engine_is_closed_when_the_raw_library_fails(tmp_path: Path) -> None:
