@@ -2,11 +2,10 @@
 
 import asyncio
 
-from dialogue.engine.factory import build_engine
-
 from bot.settings import Settings
 from bot.unstarted_model import UnstartedModel
-from dialogue.engine.byte_chat import ByteTemplate, ByteTokenizer, echo_user
+from dialogue.byte_chat import ByteTemplate, ByteTokenizer, echo_user
+from dialogue.engine.factory import build_engine
 from dialogue.engine.models import ModelFiles, load_template, load_tokenizer
 from dialogue.engine.scripted import ScriptedEngine
 

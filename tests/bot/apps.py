@@ -10,8 +10,8 @@ from bot.channels.base import Channel
 from bot.settings import Settings
 from bot.settings_sections import DialogueSection, EngineSection, HttpSection, LimitsSection, PathsSection
 from bot.unstarted_model import UnstartedModel
+from dialogue.byte_chat import ByteTemplate, ByteTokenizer, echo_user
 from dialogue.engine.base import Engine
-from dialogue.engine.byte_chat import ByteTemplate, ByteTokenizer, echo_user
 from dialogue.engine.scripted import ScriptedEngine
 
 

@@ -15,8 +15,8 @@ from bot.inbox import Inbox, RunningTurns
 from bot.metrics import Metrics
 from bot.wakeup import Wakeup
 from bot.worker import WorkerConfig, WorkerPool
+from dialogue.byte_chat import ByteTemplate, ByteTokenizer, echo_user
 from dialogue.config import DialogueConfig
-from dialogue.engine.byte_chat import ByteTemplate, ByteTokenizer, echo_user
 from dialogue.engine.scripted import ScriptedEngine
 from dialogue.manager import DialogueManager
 from dialogue.memory import memory_commands

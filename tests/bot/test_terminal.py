@@ -12,7 +12,7 @@ import pytest
 from bot.channels.terminal import TerminalChannel
 from bot.channels.terminal_pipe import MAX_LINE_BYTES, LineReader, PipeScreen
 from bot.channels.terminal_screen import remainder
-from dialogue.engine.byte_chat import echo_user
+from dialogue.byte_chat import echo_user
 from dialogue.engine.scripted import ScriptedEngine
 from storage.clock import ManualClock
 from storage.database import Database

@@ -8,7 +8,7 @@ import pytest
 from bot.channels.base import Channel, UnparsableEvent
 from bot.channels.fake_platform import PLACEHOLDER, Fault, FaultKind
 from bot.worker import WorkerConfig
-from dialogue.engine.byte_chat import echo_user
+from dialogue.byte_chat import echo_user
 from dialogue.engine.scripted import Fault as EngineFault
 from dialogue.engine.scripted import FaultKind as EngineFaultKind
 from dialogue.engine.scripted import ScriptedEngine

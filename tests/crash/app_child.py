@@ -20,7 +20,7 @@ from bot.channels.fake import FakeChannel
 from bot.delivery import Delivery
 from bot.logs import configure_logging
 from bot.settings_sections import StorageSection
-from dialogue.engine.byte_chat import echo_user
+from dialogue.byte_chat import echo_user
 from dialogue.engine.scripted import ScriptedEngine
 from storage.records import OutboxRecord
 from tests.bot.apps import app_settings, make_app
