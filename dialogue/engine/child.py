@@ -6,6 +6,7 @@ is out or when a frame makes no sense, it ends at once and leaves the rest to th
 
 import asyncio
 import ctypes
+import errno
 import faulthandler
 import os
 import resource
@@ -16,7 +17,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from dialogue.engine.base import Engine, GenerationFinished, GenerationRequest
 from dialogue.engine.spec import find_builder
@@ -31,7 +32,7 @@ from dialogue.engine.wire import (
     request_from_plain,
 )
 
-EXIT_OUT_OF_MEMORY = 12  # ENOMEM
+EXIT_OUT_OF_MEMORY = errno.ENOMEM
 PR_SET_PDEATHSIG = 1
 
 
@@ -73,9 +74,8 @@ class Host:
             self._engine = find_builder(frame["kind"])(frame["arguments"])
             await self._engine.set_adapters([adapter_from_plain(each) for each in frame["adapters"]])
             info = await self._engine.start()
-        except MemoryError:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever keeps a foreign engine from starting is told to the supervisor
+            die_if_memory_is_out(error)
             await self._send({"op": "failed", "error": error_to_plain(error)})
         else:
             await self._send({"op": "ready", "info": plain(info)})
@@ -104,8 +104,7 @@ class Host:
         if task.cancelled():
             end: Frame = {"cancelled": True}
         elif error := task.exception():
-            if isinstance(error, MemoryError):
-                die_of_memory()
+            die_if_memory_is_out(error)
             end = {"error": error_to_plain(error)}
         else:
             end = event_to_plain(task.result())
@@ -121,9 +120,8 @@ class Host:
         error = None
         try:
             await self._hosted().set_adapters([adapter_from_plain(each) for each in adapters])
-        except MemoryError:
-            die_of_memory()
         except Exception as failure:  # noqa: BLE001 - the supervisor hears of it and keeps the old adapters
+            die_if_memory_is_out(failure)
             error = error_to_plain(failure)
         await self._send({"op": "adapters", "error": error})
 
@@ -144,9 +142,11 @@ class Host:
         await self._writer.drain()
 
 
-def die_of_memory() -> NoReturn:
-    """End without another allocation: nothing can be trusted any more."""
-    os._exit(EXIT_OUT_OF_MEMORY)
+def die_if_memory_is_out(error: BaseException) -> None:
+    """End without another allocation when this is how exhausted memory shows: nothing can be trusted any more."""
+    no_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    if isinstance(error, MemoryError) or no_thread or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        os._exit(EXIT_OUT_OF_MEMORY)
 
 
 def bind_to_parent(parent: int) -> None:
@@ -172,11 +172,10 @@ async def serve(fd: int) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
     try:
         await Host(reader, writer).run()
-    except MemoryError:
-        die_of_memory()
     except ConnectionError:
         os._exit(0)  # the supervisor is gone: nobody is left to be told
-    except Exception:  # noqa: BLE001 - any other error would keep asyncio waiting for threads before it is shown
+    except Exception as error:  # noqa: BLE001 - any other error would keep asyncio waiting for threads before it is shown
+        die_if_memory_is_out(error)
         traceback.print_exc()
         os._exit(1)
     os._exit(0)

@@ -6,27 +6,36 @@ Add an engine to ARMS and it goes through the same; only what it hosts differs.
 import asyncio
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psutil
 import pytest
 
+from dialogue.config import EngineConfig
 from dialogue.engine.base import GenerationRequest, SamplingParams, TextDelta
+from dialogue.engine.factory import llamacpp_spec
+from dialogue.engine.models import load_tokenizer
 from dialogue.engine.process import ProcessEngine, ProcessLimits
 from dialogue.engine.spec import EngineSpec
 from dialogue.engine.suspects import Suspects
 from dialogue.errors import EngineError, EngineUnavailable, RequestPoisoned
+from dialogue.tokenizer import Tokenizer
+from tests.model_fixtures import default_model, model_cache
 from tests.sizes import record_proof, size
 from tests.waiting import until
 
 ATTEMPTS = 3  # as the manager: the first one and two more under the same request id
 ROUND_LIMIT_S = 60.0  # longer than this is "for ever"
 BACK_WITHIN_S = 5.0  # from a kill to a child that is ready
+HANG_TIMEOUT_S = 2.0
+LIFE_WITHOUT_MEMORY_S = 0.5
 SEED = 20
 
 Harm = Callable[[ProcessEngine, int], Awaitable[None]]
@@ -49,6 +58,7 @@ class Arm:
     name: str
     spec: Callable[[int], EngineSpec]  # for so many rounds
     prompt: Callable[[int], tuple[int, ...]]  # another one for each number
+    sampling: SamplingParams
     expected: Callable[[int], str] | None  # the whole answer to prompt(number); None = not known beforehand
     exhaust: Harm  # makes the child run out of memory
     small: int
@@ -87,7 +97,51 @@ async def feed_a_glutton(engine: ProcessEngine, number: int) -> None:
                 pass
 
 
-ARMS = [Arm("scripted", scripted_spec, scripted_prompt, scripted_answer, feed_a_glutton, small=9)]
+def llamacpp_spec_of_default_model(_rounds: int) -> EngineSpec:
+    """llama.cpp with the default model."""
+    config = EngineConfig(cache_dir=model_cache(), slots=3, context_tokens=1024, cache_ram_mib=0)
+    return llamacpp_spec(config, default_model())
+
+
+def llamacpp_prompt(number: int) -> tuple[int, ...]:
+    return tuple(default_tokenizer().encode(f"The story of the {number} ships on the ocean begins"))
+
+
+@cache
+def default_tokenizer() -> Tokenizer:
+    return load_tokenizer(default_model())
+
+
+async def take_the_memory_away(engine: ProcessEngine, number: int) -> None:
+    """The child may map no more memory while it gets another request. If it lives with that, it ends in the kernel's way."""
+    pid = engine.child_pid
+    resource.prlimit(pid, resource.RLIMIT_AS, (resource.getpagesize(), resource.RLIM_INFINITY))
+    prompt = tuple(default_tokenizer().encode("memory " * 300))
+    wanted = GenerationRequest(f"glutton {number}", prompt, SamplingParams(max_tokens=4), deadline_s=ROUND_LIMIT_S)
+    glutton = asyncio.create_task(_drain(engine, wanted))
+    await asyncio.wait({glutton}, timeout=LIFE_WITHOUT_MEMORY_S)
+    if engine.child_pid == pid:
+        os.kill(pid, signal.SIGKILL)
+    await glutton
+
+
+async def _drain(engine: ProcessEngine, wanted: GenerationRequest) -> None:
+    with suppress(EngineUnavailable):
+        async for _ in engine.generate(wanted):
+            pass
+
+
+SCRIPTED = Arm("scripted", scripted_spec, scripted_prompt, SamplingParams(max_tokens=80), scripted_answer, feed_a_glutton, small=9)
+LLAMACPP = Arm(
+    "llamacpp",
+    llamacpp_spec_of_default_model,
+    llamacpp_prompt,
+    SamplingParams(max_tokens=24, temperature=0, ignore_eos=True),
+    None,
+    take_the_memory_away,
+    small=3,
+)
+ARMS = [SCRIPTED, LLAMACPP]
 
 
 class Round:
@@ -97,7 +151,7 @@ class Round:
         self._engine = engine
         self._arm = arm
         self._tally = tally
-        self._texts_left = chance.randrange(1, 40)  # until the blow
+        self._texts_left = chance.randrange(1, arm.sampling.max_tokens)  # until the blow
         self._moment = asyncio.Event()
 
     async def play(self, numbers: range, harm: Harm, number: int) -> None:
@@ -118,8 +172,7 @@ class Round:
 
     async def _ask(self, number: int) -> None:
         """Ask as the manager does: again under the same request id, as long as the engine was not there."""
-        sampling = SamplingParams(max_tokens=200, temperature=0)
-        wanted = GenerationRequest(f"request {number}", self._arm.prompt(number), sampling, deadline_s=ROUND_LIMIT_S)
+        wanted = GenerationRequest(f"request {number}", self._arm.prompt(number), self._arm.sampling, deadline_s=ROUND_LIMIT_S)
         outcome = ""
         for _ in range(ATTEMPTS):
             try:
@@ -154,7 +207,7 @@ def descriptors() -> int:
 async def survive(arm: Arm, rounds: int, harms: Sequence[Harm]) -> Tally:
     """Play the rounds, check that nothing is left behind, and return what became of the requests."""
     chance, tally, asked, open_before = random.Random(SEED), Tally(), 0, descriptors()
-    engine = ProcessEngine(arm.spec(rounds), ProcessLimits(hang_timeout_s=2.0, backoff_s=(0.0, 0.05)))
+    engine = ProcessEngine(arm.spec(rounds), ProcessLimits(hang_timeout_s=HANG_TIMEOUT_S, backoff_s=(0.0, 0.05)))
     info = await engine.start()
     for number in range(rounds):
         numbers = range(asked, asked + chance.randint(1, info.slots))
@@ -191,7 +244,7 @@ async def test_every_request_is_answered(arm: Arm) -> None:
 async def test_the_proof_notices_unjust_blame(monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that tries suspects beside one another condemns innocent requests, and the proof above sees it."""
     monkeypatch.setattr(Suspects, "must_run_alone", _never)
-    tally = await survive(ARMS[0], 4, (feed_a_glutton,))
+    tally = await survive(SCRIPTED, 4, (feed_a_glutton,))
     assert "RequestPoisoned" in tally.outcomes
 
 
