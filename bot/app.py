@@ -24,7 +24,7 @@ import structlog
 from bot.channels.ask import AskChannel, AskResult
 from bot.channels.base import Channel
 from bot.commands import Surroundings, direct_commands
-from bot.control import ControlServer, Operation
+from bot.control import ControlBusy, ControlServer, Operation
 from bot.data_operations import data_operations
 from bot.delivery import Delivery
 from bot.errors import CliError, ExitCode
@@ -99,7 +99,7 @@ class App:
         async with AsyncExitStack() as stack:
             parts = self._parts = await self._open(stack, channels, options)
             stack.enter_context(self.stopping.signals(options.on_interrupt))
-            await stack.enter_async_context(self._control_server(parts))
+            await self._take_commands(stack, parts)
             if options.http and self._settings.http.enabled:
                 self.pages = self._health_server(parts)
                 stack.callback(self.pages.release)
@@ -235,6 +235,15 @@ class App:
         await asyncio.wait({done, forced}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
         forced.cancel()
+
+    async def _take_commands(self, stack: AsyncExitStack, parts: Parts) -> None:
+        """Open the control socket. On PostgreSQL several programs run side by side, and the first of them takes the commands."""
+        try:
+            await stack.enter_async_context(self._control_server(parts))
+        except ControlBusy:
+            if parts.database.dialect == "sqlite":
+                raise
+            log.info("control.left_to_another", path=str(self._settings.control_socket))
 
     def _control_server(self, parts: Parts) -> ControlServer:
         operations: dict[str, Operation] = {

@@ -6,6 +6,7 @@ Kefu, default. A file named by `--config` or KEFU_CONFIG stands instead of both 
 `<NAME>_FILE` names. Other rooms get frozen values from here and know nothing of files or variables.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -105,8 +106,14 @@ class Settings(BaseSettings):
     @property
     def control_socket(self) -> Path:
         """Where the process that serves this database takes commands."""
-        anchor = self.database_file or self.data_dir / DATABASE_NAME
+        anchor = self.database_file or self.data_dir / f"postgresql-{self._database_digest()}"
         return socket_path(anchor, Path(tempfile.gettempdir()) / f"kefu-{os.getuid()}")  # the same in every session, unlike XDG_RUNTIME_DIR
+
+    def _database_digest(self) -> str:
+        """Tell PostgreSQL databases apart, whatever the password: commands for one must never reach the server of another."""
+        url = urlsplit(self.database_url)
+        identity = f"{url.hostname}:{url.port or 5432}{url.path}?{url.query}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, so that the logs can take care of them."""

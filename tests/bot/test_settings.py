@@ -167,6 +167,22 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TOKEN not in shown
 
 
+def test_each_database_has_its_own_control_socket(tmp_path: Path) -> None:
+    """Commands for one database cannot reach the server of another; the password makes no difference."""
+
+    def socket(url: str) -> Path:
+        return load_settings({"storage.url": url, "paths.data_dir": tmp_path}).control_socket
+
+    one = socket("postgresql://kefu:a@db/one")
+    assert socket("postgresql://kefu:b@db:5432/one") == one
+    others = {
+        socket(url)
+        for url in ("postgresql://kefu@db/two", "postgresql://kefu@other/one", "postgresql:///one?host=/run", f"sqlite:///{tmp_path}/x.db")
+    }
+    assert len(others | {one}) == 5
+    assert socket(f"sqlite:///{tmp_path}/x.db") == tmp_path / "x.db.sock"
+
+
 def in_file(text: str) -> Callable[[Path, pytest.MonkeyPatch], None]:
     def write(place: Path, _patch: pytest.MonkeyPatch) -> None:
         (place / "kefu.toml").write_text(text)

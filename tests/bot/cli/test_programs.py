@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bot.cli.application import current_user
+from storage.testing import drop_postgres, postgres_config
 from tests.bot.cli.program import KEFU, Program, make_program
 
 CANARY = "canary-5e1f"
@@ -202,3 +203,20 @@ def test_a_reader_that_leaves_ends_the_chat(program: Program) -> None:
     os.close(reader)
     _, stderr = chat.communicate("one\ntwo\nthree\n", timeout=START_S)
     assert (chat.returncode, stderr) == (1, "")
+
+
+def test_programs_share_a_postgres(tmp_path: Path, postgres_url: str) -> None:
+    """On PostgreSQL `chat` works beside `run`; what goes through the control socket still does."""
+    config = postgres_config(postgres_url)
+    program = make_program(tmp_path, KEFU_ENGINE__KIND="scripted", KEFU_HTTP__PORT="0", DATABASE_URL=config.url)
+    server = Server(program)
+    try:
+        server.wait_for("app.ready")
+        assert program.spawn("chat", text="hello\n").stdout == "You said: hello\n"
+        assert json.loads(program.call("ask", "hi", "--json").stdout)["answer"] == "You said: hi"
+        assert {row["channel"] for row in json.loads(program.call("conversations", "list", "--json").stdout)} == {"terminal", "ask"}
+        assert server.stop() == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+        drop_postgres(postgres_url, config)
