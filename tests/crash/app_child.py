@@ -22,7 +22,7 @@ from bot.logs import configure_logging
 from bot.settings_sections import StorageSection
 from dialogue.byte_chat import echo_user
 from dialogue.engine.scripted import ScriptedEngine
-from storage.records import OutboxRecord
+from storage.records import ConversationRecord, OutboxRecord
 from tests.bot.apps import app_settings, make_app
 from tests.crash.journal import JournalPlatform
 
@@ -61,8 +61,8 @@ class AckFirstChannel(FakeChannel):
 class NoFenceDelivery(Delivery):
     """Planted fault: crosses the border first, writes `started` and `sent` afterwards."""
 
-    async def _begin(self, channel: Channel, row: OutboxRecord) -> OutboxRecord | None:
-        return row
+    async def _begin(self, channel: Channel, row: OutboxRecord) -> tuple[OutboxRecord, ConversationRecord] | None:
+        return row, await self._database.read(lambda unit: unit.conversations.get(row.conversation_id))
 
     async def _settle(self, channel: Channel, row: OutboxRecord, result: Any) -> bool:
         await asyncio.sleep(0.03)

@@ -155,7 +155,6 @@ def crash(plan: Plan, kills: int) -> Verdict:
     return harness.verdict(kills)
 
 
-@pytest.mark.proof
 @pytest.mark.timeout(1800)
 def test_kill_9_loses_nothing_and_repeats_nothing(storage_config: StorageConfig, dialect: str, tmp_path: Path) -> None:
     """Killed at random points under load and with lost responses: 0 lost, 0 answered twice, order kept, on both databases."""

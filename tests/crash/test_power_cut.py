@@ -142,7 +142,6 @@ def _after(files: dict[str, bytes], acknowledged: frozenset[tuple[str, ...]]) ->
     return not kept, not sound
 
 
-@pytest.mark.proof
 async def test_no_acknowledged_row_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each of many power cuts, every row whose COMMIT had returned is there and the file is sound."""
     cuts = size("power_cuts", small=150, proof=1000)
@@ -157,7 +156,6 @@ async def test_no_acknowledged_row_is_lost(tmp_path: Path, monkeypatch: pytest.M
     record_proof("power_cut", seed=SEED, size=done, result=result)
 
 
-@pytest.mark.proof
 async def test_with_less_syncing_the_loss_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same statements with `synchronous` lowered lose acknowledged rows: the proof above can fail."""
     config = sqlite_config(tmp_path)

@@ -74,7 +74,6 @@ async def everything(database: Database) -> list[tuple[str, int, str]]:
     return await database.read(look)
 
 
-@pytest.mark.proof
 async def test_a_backup_under_load_is_whole_and_a_prefix_of_what_was_written(config: StorageConfig, tmp_path: Path) -> None:
     """Each backup that is taken while turns are committed passes the integrity check and holds the first n turns, with none missing."""
     count, seed = size("backup_under_load", small=4, proof=100), 20261123

@@ -157,7 +157,6 @@ def test_a_good_folder_is_handed_on(tmp_path: Path) -> None:
     assert inspect_adapter(write_adapter(tmp_path / "a", pin="6" * 64)).r == 4
 
 
-@pytest.mark.proof
 def test_hostile_folders_are_refused(tmp_path: Path) -> None:
     """Every hostile folder is refused with one sentence, and nothing is imported, unpickled or run."""
     count = size("adapter_fuzz", small=len(MALICES), proof=10 * len(MALICES))
