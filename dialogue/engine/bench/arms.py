@@ -104,6 +104,7 @@ async def raw_arm(settings: RawSettings) -> AsyncIterator[RawArm]:
         stderr=asyncio.subprocess.DEVNULL,
         limit=MAX_LINE_BYTES,
         cwd=Path(__file__).parents[3],
+        start_new_session=True,  # as our child: Linux shares a busy machine out by session
     )
     try:
         arm = RawArm(child)
