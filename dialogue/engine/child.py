@@ -150,7 +150,10 @@ def die_if_memory_is_out(error: BaseException) -> None:
 
 
 def bind_to_parent(parent: int) -> None:
-    """Die when the supervisor dies, even inside native code; on systems without the call, at the end of the socket."""
+    """Die when the supervisor dies, even inside native code; on systems without the call, at the end of the socket.
+
+    Linux means the thread that made this process, which is the one with the supervisor's event loop.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -110,9 +110,8 @@ class ProcessEngine:
             self._adapters = tuple(adapters)
 
     def health(self) -> EngineHealth:
-        ready = self._child is not None and not self._closed
-        detail = "" if ready else "closed" if self._closed else "not started" if self._info is None else self._start_error or "restarting"
-        return EngineHealth(ready, detail, running=self._gate.inside, waiting=self._gate.waiting, restarts=self._restarts)
+        trouble = self._trouble()
+        return EngineHealth(not trouble, trouble, running=self._gate.inside, waiting=self._gate.waiting, restarts=self._restarts)
 
     async def close(self) -> None:
         """End every child and raise EngineUnavailable in what still runs or waits. Idempotent."""
@@ -125,6 +124,14 @@ class ProcessEngine:
         for watcher in (watchers := tuple(self._watchers)):
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
+
+    def _trouble(self) -> str:
+        """Say why no request can run at the moment; empty = one can."""
+        if self._closed:
+            return "closed"
+        if self._info is None:
+            return "not started"
+        return "" if self._child is not None else self._start_error or "restarting"
 
     def _started(self) -> EngineInfo:
         if self._info is None or self._closed:
