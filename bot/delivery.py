@@ -36,7 +36,7 @@ from bot.metrics import Metrics
 from bot.wakeup import Wakeup
 from storage.database import Database
 from storage.errors import ClaimLost, StorageError
-from storage.records import OutboxRecord, OutboxState
+from storage.records import ConversationRecord, OutboxRecord, OutboxState
 from storage.unit_of_work import UnitOfWork
 
 SWEEP_S = 1.0  # how often the sweep looks for what other processes left behind
@@ -99,8 +99,11 @@ class Delivery:
         async with lock:
             yield
 
-    async def drain(self, channel: Channel, conversation_id: str, *, min_age_ms: int = 0) -> bool:
-        """Deliver what is due in this conversation, oldest first; return whether nothing is left. Hold the lane. Raises StorageError."""
+    async def drain(self, channel: Channel, conversation_id: str, *, newest: str | None = None, min_age_ms: int = 0) -> bool:
+        """Deliver what is due in this conversation, oldest first; return whether nothing is left.
+
+        Hold the lane. `newest` is the id of the youngest row, if the caller knows it. Raises StorageError.
+        """
         while True:
             head, now = await self._database.read(lambda unit: _head(unit, conversation_id))
             if head is None:
@@ -109,6 +112,8 @@ class Delivery:
                 return False
             if not await self._attempt(channel, head):
                 return False
+            if head.id == newest:
+                return True
 
     async def run(self) -> None:
         """Sweep until closed; what is being sent then is finished. Cancelling leaves rows `started`, for the next run."""
@@ -158,26 +163,29 @@ class Delivery:
             started = await self._begin(channel, row)
             if started is None:
                 return False
-            result = await self._send(channel, started)
-            finished = await self._settle(channel, started, result)
+            result = await self._send(channel, *started)
+            finished = await self._settle(channel, started[0], result)
         self._metrics.deliveries.labels(channel.name, result.outcome).inc()
         log.info("delivery.attempted", outbox_id=row.id, turn_id=row.turn_id, outcome=result.outcome, reason=result.reason, done=finished)
         return finished
 
-    async def _begin(self, channel: Channel, row: OutboxRecord) -> OutboxRecord | None:
+    async def _begin(self, channel: Channel, row: OutboxRecord) -> tuple[OutboxRecord, ConversationRecord] | None:
         """Pass the fence; None = somebody else has the row, or a person the conversation."""
         timeout_ms = _milliseconds(channel.capabilities.timeout_s)
+
+        async def begin(unit: UnitOfWork) -> tuple[OutboxRecord, ConversationRecord] | None:
+            enter = unit.outbox.start if row.state is OutboxState.READY else unit.outbox.resume
+            started = await enter(row.id, timeout_ms=timeout_ms)
+            return None if started is None else (started, await unit.conversations.get(row.conversation_id))
+
         try:
-            if row.state is OutboxState.READY:
-                return await self._database.write(lambda unit: unit.outbox.start(row.id, timeout_ms=timeout_ms))
-            return await self._database.write(lambda unit: unit.outbox.resume(row.id, timeout_ms=timeout_ms))
+            return await self._database.write(begin)
         except ClaimLost:
             log.info("delivery.fenced", outbox_id=row.id)
             return None
 
-    async def _send(self, channel: Channel, row: OutboxRecord) -> _Result:
+    async def _send(self, channel: Channel, row: OutboxRecord, conversation: ConversationRecord) -> _Result:
         """Cross the platform border, and say how far it came."""
-        conversation = await self._database.read(lambda unit: unit.conversations.get(row.conversation_id))
         timeout_s = channel.capabilities.timeout_s
         result = _Result("sent")
         try:

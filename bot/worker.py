@@ -231,7 +231,7 @@ class WorkerPool:
         self._metrics.turn_committed(committed)
         log.info("worker.turn_committed", turn_id=committed.turn.id, status=committed.turn.status.value, items=len(chosen.items))
         if committed.outbox_id is not None:
-            await self._delivery.drain(channel, conversation_id)
+            await self._delivery.drain(channel, conversation_id, newest=committed.outbox_id)
 
     async def _respond(self, work: _Work, chosen: Chosen, *, previews: bool) -> ReplyCommitted:
         channel, claim, turn_id = work.channel, work.claim, new_id()

@@ -323,10 +323,10 @@ async def test_the_worker_survives_what_a_turn_raises(database: Database, monkey
     await rig.say("two", chat="b")
     drain, failures = rig.delivery.drain, [ClaimLost("gone"), UnparsableEvent("odd place")]
 
-    async def failing(channel: Channel, conversation_id: str) -> bool:
+    async def failing(channel: Channel, conversation_id: str, *, newest: str | None = None) -> bool:
         if failures:
             raise failures.pop()
-        return await drain(channel, conversation_id)
+        return await drain(channel, conversation_id, newest=newest)
 
     monkeypatch.setattr(rig.delivery, "drain", failing)
     worker = asyncio.create_task(rig.pool.run())
