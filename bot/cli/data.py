@@ -5,8 +5,11 @@ from typing import Any
 
 from bot.control import ControlUnavailable, call
 from bot.data_operations import data_operations
+from bot.errors import CliError, ExitCode
 from bot.settings import Settings
 from storage.database import open_database
+
+PING_S = 5.0
 
 
 def operate(settings: Settings, operation: str, /, **arguments: Any) -> Any:
@@ -27,3 +30,14 @@ async def _operate_here(settings: Settings, operation: str, arguments: dict[str,
         return await data_operations(database, settings.storage_config())[operation](arguments)
     finally:
         await database.close()
+
+
+def refuse_beside_running(settings: Settings) -> None:
+    """Raise CliError if a Kefu of this machine serves the database: on PostgreSQL no lock would say so."""
+    try:
+        asyncio.run(call(settings.control_socket, "ping", timeout_s=PING_S))
+    except ControlUnavailable:
+        return
+    raise CliError(
+        f"A Kefu is running on this database: it listens on {settings.control_socket}.", hint="Stop it first.", code=ExitCode.TEMPORARY
+    )

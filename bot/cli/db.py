@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bot.cli.consent import ask_consent
-from bot.cli.data import operate
+from bot.cli.data import operate, refuse_beside_running
 from bot.cli.output import note, print_json
 from bot.cli.prepare import prepare
 from bot.cli.progress import ByteProgress, waiting
@@ -44,8 +44,10 @@ def downgrade(
     yes: Yes = False,
 ) -> None:
     """Go back to an older schema; what it cannot hold is lost."""
-    config = prepare(ctx).storage_config()
+    settings = prepare(ctx)
+    config = settings.storage_config()
     _check_revision(revision, "base")
+    _refuse_on_postgres(settings)
     ask_consent(f"Going back to schema {revision} deletes what that schema cannot hold.", yes=yes)
     before = schema.current(config)
     schema.downgrade(config, revision)
@@ -77,10 +79,16 @@ def restore(
 ) -> None:
     """Replace the database by a backup."""
     settings = prepare(ctx)
+    _refuse_on_postgres(settings)
     ask_consent(f"Everything in the database is replaced by what {source} holds.", yes=yes)
     with ByteProgress(f"Restoring {source}") as progress:
         backup_file.restore(settings.storage_config(), source, progress.update)
     note(f"Restored {source}.")
+
+
+def _refuse_on_postgres(settings: Settings) -> None:
+    if settings.database_file is None:  # the lock of a SQLite file names its owner better
+        refuse_beside_running(settings)
 
 
 def _current(settings: Settings) -> str | None:

@@ -8,7 +8,8 @@ from unittest import mock
 import pytest
 import typer
 
-from bot.channels.fake import FakeChannel, FakePlatform
+from bot.channels.fake import FakeChannel
+from bot.channels.fake_platform import FakePlatform
 from bot.cli import bench_storage, consent, progress, run
 from bot.cli.application import current_user
 from bot.errors import CliError

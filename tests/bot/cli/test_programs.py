@@ -206,7 +206,7 @@ def test_a_reader_that_leaves_ends_the_chat(program: Program) -> None:
 
 
 def test_programs_share_a_postgres(tmp_path: Path, postgres_url: str) -> None:
-    """On PostgreSQL `chat` works beside `run`; what goes through the control socket still does."""
+    """On PostgreSQL `chat` works beside `run`; the control socket serves, and what would pull the ground away is refused."""
     config = postgres_config(postgres_url)
     program = make_program(tmp_path, KEFU_ENGINE__KIND="scripted", KEFU_HTTP__PORT="0", DATABASE_URL=config.url)
     server = Server(program)
@@ -215,6 +215,9 @@ def test_programs_share_a_postgres(tmp_path: Path, postgres_url: str) -> None:
         assert program.spawn("chat", text="hello\n").stdout == "You said: hello\n"
         assert json.loads(program.call("ask", "hi", "--json").stdout)["answer"] == "You said: hi"
         assert {row["channel"] for row in json.loads(program.call("conversations", "list", "--json").stdout)} == {"terminal", "ask"}
+        for arguments in (("db", "downgrade", "base", "--yes"), ("db", "restore", "copy.db", "--yes")):
+            refused = program.call(*arguments)
+            assert (refused.code, "A Kefu is running on this database" in refused.stderr) == (75, True)
         assert server.stop() == 0
     finally:
         server.process.kill()
