@@ -6,6 +6,7 @@ llamacpp   adapter by number and scale, loaded at its start only; slots and cont
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -78,11 +79,17 @@ def _llamacpp_facts(card: Json, props: Json, loras: list[Json]) -> ServerFacts:
         raise EngineUnavailable("does not say how long its context is (n_ctx in /props)")
     identity = str({key: meta.get(key) for key in ("n_params", "size", "n_vocab", "ftype")})
     paths = {int(entry["id"]): PurePosixPath(str(entry["path"])) for entry in loras if "id" in entry and "path" in entry}
-    numbers = {name: number for number, path in paths.items() for name in (path.parent.name, path.stem)}
-    slots = props.get("total_slots")
+    numbers = _unambiguous([(name, number) for number, path in paths.items() for name in {path.stem, path.parent.name}])
     names = {name: str(paths[number]) for name, number in numbers.items()}
+    slots = props.get("total_slots")
     version = str(props.get("build_info", ""))[:40]
     return ServerFacts(ServerKind.LLAMACPP, version, context, slots if isinstance(slots, int) else 1, identity, names, numbers)
+
+
+def _unambiguous(names: list[tuple[str, int]]) -> dict[str, int]:
+    """Return the names that belong to one adapter only: releases/r7.gguf is called r7, r7/adapter.gguf as well."""
+    every = Counter(name for name, _ in names)
+    return {name: number for name, number in names if every[name] == 1}
 
 
 def is_old(facts: ServerFacts) -> bool:
@@ -150,8 +157,8 @@ def tokenize_body(kind: ServerKind, model: str, text: str) -> Json:
 
 def error_from(status: int, retry_after: str, words: str, request: GenerationRequest) -> EngineError:
     """Turn a refusal into a typed error; `words` are the server's own, already without secrets."""
-    if status == 429:
-        return EngineOverloaded("has too much to do (429)", retry_seconds(retry_after))
+    if status == 429 or (status == 503 and retry_after):
+        return EngineOverloaded(f"has too much to do ({status})", retry_seconds(retry_after))
     if 400 <= status < 500 and _TOO_LONG.search(words):
         return RequestTooLong(f"{len(request.prompt)} tokens do not fit: {words}")
     if status in {400, 404} and request.adapter is not None and _ADAPTER.search(words):

@@ -119,6 +119,7 @@ FAILURES: dict[str, tuple[Behaviour, type[Exception], str]] = {
     "still loading": (refuse(503, "Loading model"), EngineUnavailable, "answered 503"),
     "wrong key": (refuse(401, "who are you"), EngineUnavailable, "refuses the key"),
     "too much to do": (refuse(429, "slow down", "Retry-After: 7\r\n"), EngineOverloaded, "too much to do"),
+    "too much for now": (refuse(503, "queue full", "Retry-After: 3\r\n"), EngineOverloaded, "too much to do"),
     "too long for vLLM": (
         refuse(400, "This model's maximum context length is 512 tokens. However, you requested 900"),
         RequestTooLong,
