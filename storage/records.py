@@ -18,7 +18,7 @@ class InboxState(StrEnum):
 
 class InboxKind(StrEnum):
     MESSAGE = "message"
-    STOP = "stop"  # cancels the answer that is being made; still gets a turn of its own
+    STOP = "stop"  # cancels the answer that is being made; is answered itself only when there was none
 
 
 class OutboxState(StrEnum):

@@ -41,5 +41,8 @@ def chat(
 
 
 def _screen(application: App, settings: Settings) -> Screen:
-    greeting = f"{settings.dialogue.assistant_name} answers with {settings.model.reference}. /help lists commands; Ctrl-D leaves."
+    greeting = (
+        f"{settings.dialogue.assistant_name} answers with {settings.model.reference} and remembers what was said the next time.\n"
+        "/help lists commands, Ctrl-C stops an answer, Ctrl-D leaves."
+    )
     return InteractiveScreen(settings.data_dir / HISTORY_FILE, greeting=greeting, is_ready=application.ready.is_set)

