@@ -50,8 +50,8 @@ def open_temporary(dialect: str, request: pytest.FixtureRequest) -> OpenDatabase
 
 @pytest.fixture
 async def database(open_temporary: OpenDatabase, clock: ManualClock) -> AsyncIterator[Database]:
-    """An empty database with default settings, whose time is `clock`."""
-    async with open_temporary(clock) as opened:
+    """An empty database whose time is `clock` and that gives each item three attempts."""
+    async with open_temporary(clock, max_attempts=3) as opened:
         yield opened
 
 

@@ -1,0 +1,331 @@
+"""A state machine that does at random what channels, workers, senders and agents do, and compares the store with the model.
+
+Clocks stand still unless moved; workers and senders may die at any step; a claim that was lost is tried again all the same.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import select
+
+from storage.clock import ManualClock
+from storage.database import Database
+from storage.errors import ClaimLost, StorageError
+from storage.ids import new_id
+from storage.models import conversations, inbox, outbox
+from storage.records import Claim, InboxKind, InboxState, NewInboxItem, NewTurn, OutboxRecord, OutboxState, Owner, TurnStatus
+from storage.repositories.outbox import NEVER
+from storage.unit_of_work import UnitOfWork
+from tests.storage.model import LEASE_MS, TIMEOUT_MS, Chat, Model, Platform, Row
+
+CHANNEL = "telegram"
+CHATS = st.sampled_from(["a", "b", "c"])
+PICK = st.integers(0, 10)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One account in a database that many runs share."""
+
+    runner: ClassVar[asyncio.Runner]
+    clock: ClassVar[ManualClock]
+    database: Database
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account = new_id()
+        self.database = self.open_run()
+        self.model, self.platform = Model(), Platform()
+        self.claims: list[Claim] = []
+        self.committed: list[tuple[Claim, NewTurn, str | None]] = []
+        self.events = 0
+        self.user_id = self.write(lambda unit: unit.users.ensure(CHANNEL, self.account, "user")).id
+
+    def open_run(self) -> Database:
+        """Return the database for this run."""
+        raise NotImplementedError
+
+    def write(self, work: Callable[[UnitOfWork], Coroutine[Any, Any, Any]]) -> Any:
+        return self.runner.run(self.database.write(work))
+
+    def read(self, work: Callable[[UnitOfWork], Coroutine[Any, Any, Any]]) -> Any:
+        return self.runner.run(self.database.read(work))
+
+    def refused(self, work: Callable[[UnitOfWork], Coroutine[Any, Any, Any]]) -> bool:
+        """Run and return whether the store refused."""
+        try:
+            self.write(work)
+        except StorageError:
+            return True
+        return False
+
+    # Channels
+
+    @rule(chat=CHATS, count=st.integers(1, 3), repeat=st.booleans(), is_stop=st.booleans())
+    def accept(self, chat: str, count: int, repeat: bool, is_stop: bool) -> None:
+        """Events arrive, some of them again."""
+        ids = [f"e{self.events + number}" for number in range(count)]
+        self.events += count
+        if repeat:
+            ids.append(f"e{(self.events * 7) % self.events}")
+        kind = InboxKind.STOP if is_stop else InboxKind.MESSAGE
+        items = [NewInboxItem(event, chat, event.encode(), kind) for event in ids]
+        stored = self.write(lambda unit: unit.inbox.accept(CHANNEL, self.account, items, self.events))
+        assert stored == self.model.accept(chat, ids, self.clock.now, is_stop=is_stop)
+        self.clock.advance(1)  # so that no two conversations wait equally long
+
+    @rule(milliseconds=st.sampled_from([500, 2000, LEASE_MS + 1]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.clock.advance(milliseconds)
+
+    # Workers
+
+    @rule(worker=st.sampled_from(["w1", "w2", "w3"]), quiet_ms=st.sampled_from([0, 1000]))
+    def claim(self, worker: str, quiet_ms: int) -> None:
+        """A worker asks for work and gets what the model says."""
+        got: Claim | None = self.write(lambda unit: unit.inbox.claim(worker, channel=CHANNEL, account=self.account, quiet_ms=quiet_ms))
+        expected = self.model.claim(worker, self.clock.now, quiet_ms)
+        assert (got is None) == (expected is None)
+        if got is None or expected is None:
+            return
+        assert got.conversation.chat == expected[0]
+        assert [(item.event_id, item.attempts) for item in got.items] == [(item.event, item.attempts) for item in expected[1]]
+        self.claims.append(got)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=PICK)
+    def renew(self, pick: int) -> None:
+        """A heartbeat holds the lease, sees a STOP, and notices the fence and the takeover."""
+        held = self.claims[-1 - pick % len(self.claims)]
+        chat = self.chat_of(held)
+        try:
+            stop_waits = self.write(lambda unit: unit.inbox.renew(held))
+        except ClaimLost:
+            assert not self.is_current(held) or chat.owner_epoch != held.conversation.owner_epoch
+            return
+        assert self.is_current(held)
+        chat.lease_until = self.clock.now + LEASE_MS
+        newest = max(chat.items.index(item) for item in chat.items if item.event in {given.event_id for given in held.items})
+        assert stop_waits == any(item.is_stop and item.waits for item in chat.items[newest + 1 :])
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=PICK, refund=st.booleans())
+    def release(self, pick: int, refund: bool) -> None:
+        """A worker gives back; one who lost the claim changes nothing."""
+        held = self.claims[-1 - pick % len(self.claims)]
+        assert self.write(lambda unit: unit.inbox.release(held, refund=refund)) == self.is_current(held)
+        if not self.is_current(held):
+            return
+        chat = self.chat_of(held)
+        chat.worker = ""
+        for item in chat.items:
+            if item.state is InboxState.CLAIMED:
+                item.state, item.attempts = InboxState.NEW, item.attempts - refund
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=PICK)
+    def placeholder(self, pick: int) -> None:
+        """A worker writes down the row and shows a placeholder."""
+        held = self.claims[-1 - pick % len(self.claims)]
+        chat = self.chat_of(held)
+        made: list[str] = []
+
+        async def work(unit: UnitOfWork) -> None:
+            made.append((await unit.outbox.reserve(held, new_id(), "")).id)
+            await unit.outbox.set_placeholder(made[0], "p")
+
+        assert self.refused(work) == (not self.may_write(held))
+        if self.may_write(held):
+            assert chat.reserved in {None, made[0]}
+            chat.rows[made[0]] = Row(by_bot=True, owner_epoch=chat.owner_epoch, state=OutboxState.RESERVED, next_at=0, has_placeholder=True)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=PICK, count=st.integers(1, 3), is_silent=st.sampled_from([False, False, True]))
+    def commit(self, pick: int, count: int, is_silent: bool) -> None:
+        """A worker answers some items of its claim; the store takes it only if the model would."""
+        held = self.claims[-1 - pick % len(self.claims)]
+        chat, given = self.chat_of(held), held.items[:count]
+        silent = is_silent or held.conversation.owner is Owner.HUMAN
+        turn = NewTurn(new_id(), self.user_id, "chat", TurnStatus.ANSWERED, "?", "!", tuple(item.id for item in given))
+        named = {item.event_id for item in given}
+        waiting = [item for item in chat.items if item.waits]
+        is_prefix = {item.event for item in waiting[: len(named)]} == named
+        expected = self.may_write(held) and is_prefix and (silent or not chat.is_human)
+        reply = None if silent else "!"
+        rows: list[OutboxRecord | None] = []
+
+        async def work(unit: UnitOfWork) -> None:
+            _, row = await unit.turns.commit(held, turn, reply=reply, owner_epoch=held.conversation.owner_epoch)
+            rows.append(row)
+
+        assert self.refused(work) == (not expected)
+        if expected:
+            self.committed.append((held, turn, reply))
+            self.note_commit(chat, named, rows[-1])
+
+    def note_commit(self, chat: Chat, answered: set[str], row: OutboxRecord | None) -> None:
+        """Do in the model what the commit did."""
+        chat.turns += 1
+        for item in chat.items:
+            if item.event in answered:
+                item.state = InboxState.DONE
+        reserved = chat.reserved
+        if row is None:
+            if reserved is not None:
+                chat.rows[reserved].state = OutboxState.CANCELLED
+            return
+        assert reserved in {None, row.id}
+        had_placeholder = reserved is not None and chat.rows[reserved].has_placeholder
+        chat.rows[row.id] = Row(
+            by_bot=True, owner_epoch=chat.owner_epoch, state=OutboxState.READY, next_at=self.clock.now, has_placeholder=had_placeholder
+        )
+
+    @precondition(lambda self: self.committed)
+    @rule(pick=PICK)
+    def commit_again(self, pick: int) -> None:
+        """A worker whose COMMIT was answered too late tries again; the invariants see that nothing changed."""
+        held, turn, reply = self.committed[-1 - pick % len(self.committed)]
+        stored, _ = self.write(lambda unit: unit.turns.commit(held, turn, reply=reply, owner_epoch=held.conversation.owner_epoch))
+        assert stored.id == turn.id
+
+    @rule(chat=CHATS)
+    def whole_turn(self, chat: str) -> None:
+        """A message is answered without trouble, so that runs get further than single steps would take them."""
+        self.accept(chat, 1, repeat=False, is_stop=False)
+        before = len(self.claims)
+        self.claim("w1", 0)
+        if len(self.claims) > before:
+            self.commit(0, 20, is_silent=False)
+            self.release(0, refund=False)
+
+    # Senders
+
+    @rule(pick=PICK, outcome=st.sampled_from(["sent", "silent", "lost", "unknown", "refused", "failed"]))
+    def deliver(self, pick: int, outcome: str) -> None:
+        """A sender takes a due message; the platform does something with it."""
+        rows = self.read(lambda unit: unit.outbox.due(CHANNEL, account=self.account))
+        now = self.clock.now
+        assert {row.id for row in rows} == {key for chat in self.model.chats.values() if (key := chat.due(now)) is not None}
+        if not rows:
+            return
+        row = sorted(rows, key=lambda row: row.id)[pick % len(rows)]
+        if row.state is OutboxState.READY:
+            self.write(lambda unit: unit.outbox.start(row.id, timeout_ms=TIMEOUT_MS))
+            self.send(row, outcome)
+        elif row.placeholder_ref:
+            self.resume(row, outcome)
+        else:
+            self.write(lambda unit: unit.outbox.unknown(row.id, "its sender died"))
+            self.set(row.id, OutboxState.UNKNOWN, NEVER)
+
+    def resume(self, row: OutboxRecord, outcome: str) -> None:
+        """Take over a message for an edit of its placeholder, unless a person took over."""
+        chat = self.chat_of_row(row.id)
+        resumed = self.write(lambda unit: unit.outbox.resume(row.id, timeout_ms=TIMEOUT_MS))
+        is_ours = chat.rows[row.id].owner_epoch == chat.owner_epoch
+        assert (resumed is not None) == is_ours
+        if resumed is None:
+            self.set(row.id, OutboxState.UNKNOWN, NEVER)
+        else:
+            self.send(resumed, outcome)
+
+    def send(self, row: OutboxRecord, outcome: str) -> None:
+        """Cross the border, and come back in one of many ways."""
+        chat = self.chat_of_row(row.id)
+        if chat.rows[row.id].by_bot:
+            assert not chat.is_human, "the bot spoke while a person had the conversation"
+        self.set(row.id, OutboxState.STARTED, self.clock.now + TIMEOUT_MS)
+        if outcome in {"sent", "silent", "unknown"}:
+            self.platform.show(row.id, by_edit=bool(row.placeholder_ref))
+        later = self.clock.now + 1000
+        if outcome == "sent":
+            self.write(lambda unit: unit.outbox.sent(row.id))
+            self.set(row.id, OutboxState.SENT)
+        elif outcome == "refused":
+            self.write(lambda unit: unit.outbox.retry(row.id, later, "429"))
+            self.set(row.id, OutboxState.READY, later)
+        elif outcome == "unknown":
+            self.write(lambda unit: unit.outbox.unknown(row.id, "no answer", retry_at=later))
+            self.set(row.id, OutboxState.UNKNOWN, later)
+        elif outcome == "failed":
+            self.write(lambda unit: unit.outbox.failed(row.id, "blocked"))
+            self.set(row.id, OutboxState.FAILED)
+
+    # Agents
+
+    @precondition(lambda self: self.model.chats)
+    @rule(pick=PICK, to_human=st.booleans())
+    def hand_over(self, pick: int, to_human: bool) -> None:
+        """A person takes the conversation, or gives it back."""
+        name = sorted(self.model.chats)[pick % len(self.model.chats)]
+        chat, conversation_id = self.model.chats[name], self.conversation_id(name)
+        if not to_human:
+            self.write(lambda unit: unit.conversations.release(conversation_id, "agent"))
+        else:
+            taken = self.write(lambda unit: unit.conversations.take(conversation_id, "agent"))
+            started = [key for key, row in chat.rows.items() if row.state is OutboxState.STARTED]
+            assert started == ([] if taken.in_flight is None else [taken.in_flight.id])
+        chat.hand_over(to_human=to_human)
+
+    @precondition(lambda self: self.model.chats)
+    @rule(pick=PICK)
+    def person_speaks(self, pick: int) -> None:
+        """A person says something in a conversation that is theirs."""
+        name = sorted(self.model.chats)[pick % len(self.model.chats)]
+        chat, conversation_id = self.model.chats[name], self.conversation_id(name)
+        if chat.is_human:
+            row = self.write(lambda unit: unit.outbox.enqueue(conversation_id, "hello", owner_epoch=chat.owner_epoch))
+            chat.rows[row.id] = Row(by_bot=False, owner_epoch=chat.owner_epoch, state=OutboxState.READY, next_at=self.clock.now)
+
+    # What must hold after every step
+
+    @invariant()
+    def the_store_is_as_the_model_says(self) -> None:
+        """No acknowledged event is lost, none is answered twice or out of order, and every row is where it should be."""
+        assert self.read(self.stored) == {
+            name: (
+                {item.event: (item.state, item.attempts) for item in chat.items},
+                {key: row.state for key, row in chat.rows.items()},
+                (chat.turns, chat.claim_epoch, chat.owner_epoch),
+            )
+            for name, chat in self.model.chats.items()
+        }
+
+    async def stored(self, unit: UnitOfWork) -> dict[str, Any]:
+        """Return everything that is stored of this account."""
+        run = unit._context.connection.execute
+        chats = (await run(select(conversations).where(conversations.c.channel == CHANNEL, conversations.c.account == self.account))).all()
+        events = (await run(select(inbox).where(inbox.c.channel == CHANNEL, inbox.c.account == self.account))).all()
+        rows = (await run(select(outbox).where(outbox.c.conversation_id.in_([chat.id for chat in chats])))).all()
+        return {
+            chat.chat: (
+                {event.event_id: (event.state, event.attempts) for event in events if event.conversation_id == chat.id},
+                {row.id: row.state for row in rows if row.conversation_id == chat.id},
+                (chat.turns, chat.claim_epoch, chat.owner_epoch),
+            )
+            for chat in chats
+        }
+
+    def chat_of(self, held: Claim) -> Chat:
+        return self.model.chats[held.conversation.chat]
+
+    def chat_of_row(self, key: str) -> Chat:
+        return next(chat for chat in self.model.chats.values() if key in chat.rows)
+
+    def conversation_id(self, name: str) -> str:
+        return self.read(lambda unit: unit.conversations.find(CHANNEL, self.account, name)).id
+
+    def set(self, key: str, state: OutboxState, next_at: int | None = None) -> None:
+        row = self.chat_of_row(key).rows[key]
+        row.state = state
+        if next_at is not None:
+            row.next_at = next_at
+
+    def is_current(self, held: Claim) -> bool:
+        chat = self.chat_of(held)
+        return (chat.claim_epoch, chat.worker) == (held.claim_epoch, held.worker)
+
+    def may_write(self, held: Claim) -> bool:
+        return self.is_current(held) and self.chat_of(held).owner_epoch == held.conversation.owner_epoch
