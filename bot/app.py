@@ -239,11 +239,20 @@ class App:
     async def _take_commands(self, stack: AsyncExitStack, parts: Parts) -> None:
         """Open the control socket. On PostgreSQL several programs run side by side, and the first of them takes the commands."""
         try:
-            await stack.enter_async_context(self._control_server(parts))
+            await self._open_control(stack, parts)
         except ControlBusy:
             if parts.database.dialect == "sqlite":
                 raise
             log.info("control.left_to_another", path=str(self._settings.control_socket))
+
+    async def _open_control(self, stack: AsyncExitStack, parts: Parts) -> None:
+        """Listen for commands. Raises ControlBusy, except where several processes share a database and one of them listens already."""
+        try:
+            await stack.enter_async_context(self._control_server(parts))
+        except ControlBusy as busy:
+            if parts.database.dialect == "sqlite":
+                raise
+            log.warning("control.elsewhere", reason=str(busy))
 
     def _control_server(self, parts: Parts) -> ControlServer:
         operations: dict[str, Operation] = {

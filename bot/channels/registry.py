@@ -1,4 +1,8 @@
-"""Find channels by name: those that ship with Kefu and those of other packages (entry-point group `kefu.channels`)."""
+"""Find channels by name: those that ship with Kefu and those of other packages (entry-point group `kefu.channels`).
+
+An entry point names a factory: it takes the `Settings` and returns the channel, or None when the settings do not turn it on.
+The terminal is the exception: it belongs to the person at `kefu chat`.
+"""
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -17,7 +21,7 @@ def channel_names() -> tuple[str, ...]:
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
 
 
-def load_channel(name: str) -> Callable[..., Channel]:
+def load_channel(name: str) -> Callable[..., Channel | None]:
     """Import and return the factory of channel `name`. Raises ChannelUnknown."""
     for point in entry_points(group=GROUP):
         if point.name == name:
@@ -25,7 +29,7 @@ def load_channel(name: str) -> Callable[..., Channel]:
     raise ChannelUnknown(f"There is no channel named {name!r}; installed are: {', '.join(channel_names()) or 'none'}.")
 
 
-def _load(point: EntryPoint) -> Callable[..., Channel]:
+def _load(point: EntryPoint) -> Callable[..., Channel | None]:
     factory = point.load()
     if not callable(factory):
         raise ChannelUnknown(f"The entry point {GROUP}:{point.name} ({point.value}) is not callable.")

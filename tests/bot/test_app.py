@@ -14,9 +14,11 @@ from bot.channels.fake import FakeChannel
 from bot.channels.fake_platform import FakePlatform
 from bot.control import call
 from bot.errors import ExitCode, describe
+from bot.settings_sections import StorageSection
 from dialogue.engine.scripted import ScriptedEngine
 from storage.database import open_database
 from storage.records import AdapterReleaseRecord, InboxState, ReleaseStatus
+from storage.testing import drop_postgres, postgres_config
 from tests.bot.apps import app_settings, make_app, running
 from tests.bot.rig import Gate
 
@@ -91,6 +93,21 @@ async def test_stop_through_the_control_socket(tmp_path: Path) -> None:
     async with running(make_app(settings)) as task:
         await call(settings.control_socket, "stop")
         assert await task is ExitCode.OK
+
+
+async def test_two_processes_share_a_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    """The second one serves too; commands go to the first. Each question is answered where it was asked."""
+    config = postgres_config(postgres_url)
+    settings = app_settings(tmp_path)
+    settings = settings.model_copy(update={"storage": StorageSection.model_validate({"url": config.url})})
+    try:
+        first, second = make_app(settings), make_app(settings)
+        async with running(first), running(second):
+            answers = await asyncio.gather(*(app.ask(f"{number}?") for number, app in enumerate((first, second) * 3)))
+            assert await call(settings.control_socket, "ping") == {"ready": True}
+        assert [result.answer for result in answers] == [f"You said: {number}?" for number in range(6)]
+    finally:
+        drop_postgres(postgres_url, config)
 
 
 async def test_pages_tell_readiness_and_numbers(tmp_path: Path) -> None:

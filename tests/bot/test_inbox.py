@@ -88,3 +88,14 @@ def test_a_turn_that_ended_cannot_be_stopped() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(fail())
     assert not running.stop(KEY)
+
+
+async def test_a_successor_keeps_its_stop() -> None:
+    """A worker that lost its lease and ends late does not take the stop event of the next one away."""
+    running = RunningTurns()
+    stalled, successor = running.track(KEY), running.track(KEY)
+    stalled.__enter__()
+    with successor as stop:
+        stalled.__exit__(None, None, None)
+        assert running.stop(KEY)
+        assert stop.is_set()
