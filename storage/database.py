@@ -64,18 +64,18 @@ class Database:
 
     async def close(self) -> None:
         """Wait for running units, then dispose of every connection. Safe to call twice."""
-        if self._closed:
-            return
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            await _to_the_end(self._finish)
+
+    async def _finish(self) -> None:
         try:
             while self._running:
                 await asyncio.wait(self._running)
+            await self._backend.close()
         finally:
-            try:
-                await _to_the_end(self._backend.close)
-            finally:
-                if self._lock is not None:
-                    self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed or _in_unit.get():

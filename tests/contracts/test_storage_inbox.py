@@ -7,7 +7,8 @@ import pytest
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.errors import ClaimLost, NotFound, StorageError
-from storage.records import InboxState, NewInboxItem
+from storage.records import Claim, InboxState, NewInboxItem
+from storage.testing import temporary_postgres
 from storage.unit_of_work import UnitOfWork
 from tests.conftest import OpenDatabase
 from tests.storage.world import ACCOUNT, CHANNEL, accept, answer, claim, item, nothing_to_claim, say, stop
@@ -70,6 +71,27 @@ async def test_two_workers_get_different_conversations(database: Database) -> No
     await accept(database, *(item(f"e{number}", f"chat{number}") for number in range(6)))
     claims = await asyncio.gather(*(claim(database, f"worker{number}") for number in range(6)))
     assert len({claimed.conversation.id for claimed in claims}) == 6
+
+
+async def test_a_claim_never_waits_for_another_worker(postgres_url: str) -> None:
+    """While one worker's claim is still being committed, the next worker gets the next conversation at once."""
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(unit: UnitOfWork) -> Claim | None:
+        got = await unit.inbox.claim("slow")
+        claimed.set()
+        await go_on.wait()
+        return got
+
+    async with temporary_postgres(postgres_url) as database:
+        await accept(database, item("1", "a"), item("2", "b"))
+        first = asyncio.create_task(database.write(slow))
+        await claimed.wait()
+        second = await claim(database, "quick")
+        go_on.set()
+        slow_claim = await first
+        assert slow_claim is not None
+        assert {second.conversation.chat, slow_claim.conversation.chat} == {"a", "b"}
 
 
 async def test_the_longest_waiting_conversation_comes_first(database: Database, clock: ManualClock) -> None:
@@ -233,6 +255,19 @@ async def test_an_item_is_quarantined_by_hand(database: Database) -> None:
         await database.write(lambda unit: unit.inbox.quarantine(held.items[0].id, "again"))
     with pytest.raises(NotFound):
         await database.write(lambda unit: unit.inbox.quarantine("99", "nothing"))
+
+
+async def test_what_needs_no_answer_is_dismissed(database: Database) -> None:
+    """An event that is nobody's message is done without a turn; only the newest claim may say so, and only of its own chat."""
+    await say(database, "joined", "hello")
+    await say(database, "elsewhere", chat="other")
+    held, other = await claim(database), await claim(database)
+    await database.write(lambda unit: unit.inbox.dismiss(held, [held.items[0].id, other.items[0].id]))
+    assert [found.event_id for found in await database.read(lambda unit: unit.inbox.list(InboxState.DONE))] == ["joined"]
+    await answer(database, held, inbox_ids=(held.items[1].id,))
+    await database.write(lambda unit: unit.inbox.release(other))
+    with pytest.raises(ClaimLost):
+        await database.write(lambda unit: unit.inbox.dismiss(other, [other.items[0].id]))
 
 
 async def test_no_item_is_passed_over(database: Database) -> None:

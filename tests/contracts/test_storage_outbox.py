@@ -61,6 +61,20 @@ async def test_the_oldest_message_of_a_conversation_goes_first(database: Databas
     assert await due(database) == [second.id, other.id]
 
 
+async def test_the_head_of_a_lane_is_known_before_its_time(database: Database, clock: ManualClock) -> None:
+    """What has to go out next in a conversation is found, due or not, until nothing waits."""
+    first, second = await ready_message(database, "1"), await ready_message(database, "2")
+    await start(database, first)
+    at = clock.now + 60_000
+    await database.write(lambda unit: unit.outbox.retry(first.id, at, "429"))
+    for expected in (first, second):
+        head = await database.read(lambda unit: unit.outbox.head(first.conversation_id))
+        assert head is not None
+        assert head.id == expected.id
+        await database.write(lambda unit, expected=expected: unit.outbox.failed(expected.id, "blocked"))
+    assert await database.read(lambda unit: unit.outbox.head(first.conversation_id)) is None
+
+
 async def test_a_retry_waits_and_keeps_its_place(database: Database, clock: ManualClock) -> None:
     """A message that was surely not sent becomes due again at its time, before later ones, with its chunks."""
     first, second = await ready_message(database, "1"), await ready_message(database, "2")
