@@ -1,6 +1,5 @@
 """The rolling summary: made only when the window is cut, and never at the expense of the turn."""
 
-
 from dialogue.config import DialogueConfig
 from dialogue.engine.base import GenerationRequest
 from dialogue.errors import EngineOverloaded
