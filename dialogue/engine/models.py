@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from dialogue.chat_template import ChatTemplate
 from dialogue.engine.download import Progress, disk_errors, file_sha256
@@ -42,6 +43,10 @@ class _Pull:
     reference: ModelReference
     folder: Path
     fetcher: Fetcher
+
+
+# Switches of templates. Who waits in a chat waits for the answer; templates without thinking ignore it.
+_VARIABLES: Final = {"enable_thinking": False}
 
 
 def pull(
@@ -88,7 +93,7 @@ def load_template(files: ModelFiles, tokenizer: Tokenizer) -> ChatTemplate:
     """Return the model's own chat template. Raises TemplateError, and ModelError when it has none."""
     if not files.template:
         raise ModelError(f"{files.reference} has no chat template, so it is no chat model. Name one that was tuned for chat.")
-    return ChatTemplate(files.template, tokenizer)
+    return ChatTemplate(files.template, tokenizer, variables=_VARIABLES)
 
 
 def _known_or(reference: ModelReference, folder: Path, fetcher: Fetcher, make: Callable[[_Pull], ModelFiles]) -> ModelFiles:
