@@ -122,7 +122,10 @@ def _parameters(library: Any, settings: ServerSettings, loras: Sequence[Path], a
     parameters.n_threads_http = 2
     parameters.endpoint_slots = parameters.endpoint_props = parameters.endpoint_metrics = parameters.ui = False
     parameters.slot_save_path = os.devnull + os.sep  # allows `erase`; nothing can be saved there
-    parameters.use_jinja = False  # prompts come as ids: the model's template is not even read
+    parameters.use_jinja, parameters.chat_template = (
+        False,
+        "chatml",
+    )  # prompts come as ids; a template that it cannot read would keep it from starting
     parameters.verbosity = LOG_ERRORS
     return parameters
 

@@ -19,6 +19,8 @@ from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.models import load_tokenizer
 from dialogue.errors import EngineError, EngineUnavailable
 from tests.dialogue.engine.llamacpp_scene import GREEDY, ask, opened, tiny_adapter, tiny_files
+from tests.fakes.tiny_tokenizers import tiny_tokenizer
+from tests.fakes.vocabulary_gguf import write_vocabulary_gguf
 from tests.model_fixtures import default_model
 from tests.sizes import record_proof, size
 
@@ -148,6 +150,14 @@ async def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match=r"cannot load .*broken\.gguf"):
         async with opened(files, cache_dir=tmp_path):
             pass
+
+
+async def test_the_models_template_is_not_read(tmp_path: Path) -> None:
+    """A model whose template llama.cpp cannot read answers all the same: templates are Kefu's business."""
+    path = write_vocabulary_gguf(tiny_tokenizer("smollm"), tmp_path / "odd.gguf", pre="smollm", template="{% for %}")
+    files = ModelFiles("odd", path, "0" * 64, tmp_path, "", 64, "llama", "odd")
+    async with opened(files, cache_dir=tmp_path, context_tokens=64) as engine:
+        assert (await ask(engine, (1, 2, 3), max_tokens=4)).finished.completion_tokens == 4
 
 
 async def test_a_prompt_that_is_none(tiny: ModelFiles, tmp_path: Path) -> None:
