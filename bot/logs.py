@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bot.redaction import HIDDEN, Redactor
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 MESSAGE_FIELDS = frozenset(
     {
@@ -150,4 +150,4 @@ class _Cleaner:
         return self._text(str(value), keep)
 
     def _text(self, text: str, keep: str = "") -> str:
-        return escape_controls(self._redactor(text), keep=keep)
+        return escape_control(self._redactor(text), keep=keep)

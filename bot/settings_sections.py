@@ -54,7 +54,7 @@ class StorageSection(Section):
         30.0, ge=1, le=3600, description="Seconds of silence after which a worker has lost its conversation to another one."
     )
     max_attempts: int = Field(
-        10,
+        30,
         ge=1,
         le=100,
         description="A message that was tried this often without an answer is put aside, so that it cannot block. "

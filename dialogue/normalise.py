@@ -65,12 +65,14 @@ def strip_invisible(text: str) -> str:
     return _FILTER.sub(lambda match: match["keep"] or "", text)
 
 
-def escape_control(text: str, *, keep: str = "\n\t") -> str:
+def escape_control(text: str, *, keep: str = "") -> str:
     """Return `text` with every control, invisible or bidirectional character and lone surrogate in visible form (`\\x1b`).
 
     `keep` names control characters that stay; emoji and the scripts that need joiners stay whole. A terminal then shows
     the text and does nothing else.
     """
+    if text.isascii() and text.isprintable():  # nearly every log line
+        return text
     return _ESCAPED.sub(lambda match: match["keep"] or (match[0] if match[0] in keep else _escape(match[0])), text)
 
 

@@ -47,7 +47,8 @@ def report(lines: list[dict[str, object]]) -> str:
         [
             "# Proofs",
             "",
-            "Written by `make proof`, which runs these tests at the sizes that were promised; the default suite runs the same tests smaller.",
+            "Written by `make proof`, which runs these tests at the sizes that were promised.",
+            "The default suite runs the same tests smaller.",
             "",
             f"- date: {datetime.now(UTC):%Y-%m-%d}",
             f"- hardware: {processor()}, {os.cpu_count()} cores, {memory_gib()} GiB, {platform.system()} {platform.machine()}",

@@ -9,7 +9,7 @@ import os
 import threading
 from typing import TextIO
 
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 MAX_LINE_BYTES = 4 << 20  # what is longer is cut here, before it is decoded; the channel cuts by characters later
 _CHUNK_BYTES = 1 << 16
@@ -79,13 +79,13 @@ class PipeScreen:
         """Nothing was shown."""
 
     def finish(self, text: str) -> None:
-        print(escape_controls(text, keep="\n\t"), file=self._stdout, flush=True)
+        print(escape_control(text, keep="\n\t"), file=self._stdout, flush=True)
 
     def owe(self, text: str) -> None:
         self.note(f"I still owed you this answer: {text}")
 
     def note(self, text: str) -> None:
-        print(escape_controls(text, keep="\n\t"), file=self._stderr, flush=True)
+        print(escape_control(text, keep="\n\t"), file=self._stderr, flush=True)
 
     def close(self) -> None:
         """Nothing was changed."""

@@ -15,10 +15,11 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.patch_stdout import patch_stdout
+from rich import markup
 from rich.console import Console
 from rich.status import Status
 
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 PROMPT = FormattedText([("bold ansigreen", "you> ")])
 ANSWER = "[bold cyan]kefu>[/] "
@@ -92,7 +93,7 @@ class InteractiveScreen:
         self._stop_waiting()
         if self._shown:
             _put(" ")
-        self._console.print(f"[dim]({escape_controls(text)})[/]", end="" if self._shown else "\n", markup=True)
+        self._console.print(f"[dim]({markup.escape(escape_control(text))})[/]", end="" if self._shown else "\n", markup=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -103,7 +104,7 @@ class InteractiveScreen:
         self._history_file.parent.mkdir(parents=True, exist_ok=True)
         self._history_file.touch(mode=0o600)
         self._session = PromptSession(history=FileHistory(str(self._history_file)))
-        self._console.print(f"[dim]{escape_controls(self._greeting, keep=chr(10))}[/]", markup=True)
+        self._console.print(f"[dim]{markup.escape(escape_control(self._greeting, keep=chr(10)))}[/]", markup=True)
         return self._session
 
     def _stop_waiting(self) -> None:
@@ -120,7 +121,7 @@ def remainder(shown: str, final: str) -> str | None:
 
 
 def _put(text: str) -> None:
-    sys.stdout.write(escape_controls(text, keep="\n\t"))
+    sys.stdout.write(escape_control(text, keep="\n\t"))
     sys.stdout.flush()
 
 

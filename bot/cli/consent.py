@@ -5,7 +5,7 @@ import sys
 import typer
 
 from bot.errors import CliError, ExitCode
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 
 def ask_consent(warning: str, *, yes: bool) -> None:
@@ -14,5 +14,5 @@ def ask_consent(warning: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CliError(f"{warning} Nobody can be asked here.", hint="Use --yes if that is meant.", code=ExitCode.USAGE)
-    typer.echo(escape_controls(warning), err=True)
+    typer.echo(escape_control(warning), err=True)
     typer.confirm("Go on?", abort=True, err=True)

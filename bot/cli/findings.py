@@ -9,7 +9,7 @@ import typer
 
 from bot.errors import describe
 from bot.redaction import Redactor
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 
 class Status(StrEnum):
@@ -64,6 +64,6 @@ def as_lines(findings: Sequence[Finding], redact: Redactor) -> Iterator[str]:
     colors = {Status.OK: "green", Status.WARNING: "yellow", Status.ERROR: "red"}
     for finding in findings:
         status = typer.style(f"{finding.status:<8}", fg=colors[finding.status])
-        yield f"{status}{finding.check:<10}{escape_controls(redact(finding.message))}"
+        yield f"{status}{finding.check:<10}{escape_control(redact(finding.message))}"
         if finding.remedy and finding.status is not Status.OK:
-            yield f"{'':<18}→ {escape_controls(redact(finding.remedy))}"
+            yield f"{'':<18}→ {escape_control(redact(finding.remedy))}"

@@ -19,7 +19,7 @@ from bot.cli.session import LogLevel, Session
 from bot.cli.version import print_version
 from bot.errors import ExitCode, describe, leaves
 from bot.redaction import Redactor
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 _TALK, _LOOK, _CARE = "Talk", "See", "Care for"
 
@@ -129,7 +129,7 @@ def _report(error: BaseException, session: Session) -> int:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     with contextlib.suppress(OSError):  # stderr may be closed
         typer.secho(
-            f"kefu: {escape_controls(redact(failure.message))}", err=True, fg="red" if failure.code != ExitCode.INTERRUPTED else None
+            f"kefu: {escape_control(redact(failure.message))}", err=True, fg="red" if failure.code != ExitCode.INTERRUPTED else None
         )
         if failure.hint:
             typer.echo(failure.hint, err=True)

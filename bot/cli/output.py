@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 _PIPED_WIDTH = 10_000  # no cell is cut when a program reads the table
 
@@ -25,19 +25,19 @@ def print_json_line(value: object) -> None:
 
 def print_text(text: str) -> None:
     """Write text from outside on stdout, its control characters escaped, its line breaks kept."""
-    typer.echo(escape_controls(text, keep="\n\t"))
+    typer.echo(escape_control(text, keep="\n\t"))
 
 
 def note(text: str) -> None:
     """Tell the operator something on stderr."""
-    typer.echo(escape_controls(text), err=True)
+    typer.echo(escape_control(text), err=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table on stdout; cells are plain text, never markup. Piped, it is as wide as it needs to be."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(escape_controls(str(cell))) for cell in row))
+        table.add_row(*(Text(escape_control(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPED_WIDTH)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.text import Text
 
 from bot.cli.output import note
-from bot.safe_text import escape_controls
+from dialogue.normalise import escape_control
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def waiting(title: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with console.status(Text(escape_controls(title))):
+    with console.status(Text(escape_control(title))):
         yield
 
 
@@ -63,4 +63,4 @@ class ByteProgress:
             TimeRemainingColumn(),
         )
         self._bar = self._stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-        self._task = self._bar.add_task(escape_controls(self._title), total=total or None)
+        self._task = self._bar.add_task(escape_control(self._title), total=total or None)

@@ -10,8 +10,8 @@ import dialogue.errors
 import storage.errors
 from bot.errors import CliError, SettingsError, describe
 from bot.redaction import Redactor
-from bot.safe_text import escape_controls
 from dialogue.errors import EngineOverloaded, ModelDownloadFailed, ModelReferenceInvalid
+from dialogue.normalise import escape_control
 from storage.errors import DatabaseBusy, DatabaseUrlInvalid, SchemaMismatch
 
 TOKEN = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw_"
@@ -97,6 +97,6 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 
 def test_control_characters_become_visible() -> None:
     """Escape sequences, bidirectional marks and forged lines are shown, letters of every script stay."""
-    assert escape_controls("a\x1b[31mb\r\n\u202ec\x9b") == "a\\x1b[31mb\\r\\n\\u202ec\\x9b"
-    assert escape_controls("客服 ok 👩\u200d🔧 می\u200cخواهم") == "客服 ok 👩\u200d🔧 می\u200cخواهم"
-    assert escape_controls("a\nb\tc\x07", keep="\n\t") == "a\nb\tc\\x07"
+    assert escape_control("a\x1b[31mb\r\n\u202ec\x9b") == "a\\x1b[31mb\\r\\n\\u202ec\\x9b"
+    assert escape_control("客服 ok 👩\u200d🔧 می\u200cخواهم") == "客服 ok 👩\u200d🔧 می\u200cخواهم"
+    assert escape_control("a\nb\tc\x07", keep="\n\t") == "a\nb\tc\\x07"
