@@ -97,6 +97,6 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 
 def test_control_characters_become_visible() -> None:
     """Escape sequences, bidirectional marks and forged lines are shown, letters of every script stay."""
-    assert escape_control("a\x1b[31mb\r\n\u202ec\x9b") == "a\\x1b[31mb\\r\\n\\u202ec\\x9b"
+    assert escape_control("a\x1b[31mb\r\n\u202ec\x9b") == "a\\x1b[31mb\\x0d\\x0a\\u202ec\\x9b"
     assert escape_control("客服 ok 👩\u200d🔧 می\u200cخواهم") == "客服 ok 👩\u200d🔧 می\u200cخواهم"
     assert escape_control("a\nb\tc\x07", keep="\n\t") == "a\nb\tc\\x07"
