@@ -207,7 +207,7 @@ def test_output_moves_no_cursor() -> None:
     screen.finish("a\x1b[2Jb\nc\x07")
     screen.owe("late\r")
     assert out.getvalue() == "a\\x1b[2Jb\nc\\x07\n"
-    assert err.getvalue() == "I still owed you this answer: late\\r\n"
+    assert err.getvalue() == "I still owed you this answer: late\\x0d\n"
 
 
 @pytest.mark.parametrize(
