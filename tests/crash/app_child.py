@@ -22,10 +22,12 @@ from bot.logs import configure_logging
 from bot.settings_sections import StorageSection
 from dialogue.byte_chat import echo_user
 from dialogue.engine.scripted import ScriptedEngine
-from storage.records import ConversationRecord, OutboxRecord
+from storage.records import OutboxRecord
+from storage.unit_of_work import UnitOfWork
 from tests.bot.apps import app_settings, make_app
 from tests.crash.journal import JournalPlatform
 
+CARELESS_S = 0.1  # between the two steps that a planted fault has in the wrong order, so that a few kills suffice to find it
 FAULTS = ("", "ack_first", "blind_resend", "no_fence")
 
 
@@ -53,7 +55,7 @@ class AckFirstChannel(FakeChannel):
         newest = (await self.journal.updates(offset))[-1].number
         updates = [update for update in self.journal.updates_waiting.values() if update.number <= newest]
         self.journal.confirm(newest)
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(CARELESS_S)
         self.journal.updates_waiting = {update.number: update for update in updates}
         return await super().poll(inlet, offset)
 
@@ -61,13 +63,21 @@ class AckFirstChannel(FakeChannel):
 class NoFenceDelivery(Delivery):
     """Planted fault: crosses the border first, writes `started` and `sent` afterwards."""
 
-    async def _begin(self, channel: Channel, row: OutboxRecord) -> tuple[OutboxRecord, ConversationRecord] | None:
-        return row, await self._database.read(lambda unit: unit.conversations.get(row.conversation_id))
+    async def _attempt(self, channel: Channel, row: OutboxRecord) -> bool:
+        conversation = await self._database.read(lambda unit: unit.conversations.get(row.conversation_id))
+        await channel.deliver(row, conversation, _record_nothing)
+        await asyncio.sleep(CARELESS_S)
 
-    async def _settle(self, channel: Channel, row: OutboxRecord, result: Any) -> bool:
-        await asyncio.sleep(0.03)
-        await self._database.write(lambda unit: unit.outbox.start(row.id))
-        return await super()._settle(channel, row, result)
+        async def write_down(unit: UnitOfWork) -> None:
+            await unit.outbox.start(row.id)
+            await unit.outbox.sent(row.id)
+
+        await self._database.write(write_down)
+        return True
+
+
+async def _record_nothing(index: int, ref: str) -> None:
+    """Part of the planted fault."""
 
 
 def make_channel(plan: Plan, journal: JournalPlatform) -> FakeChannel:
