@@ -87,7 +87,10 @@ class ModelSection(Section):
     )
     hub_token: SecretStr | None = Field(None, description="For models behind a licence; better in HF_TOKEN.", examples=["…"])
     context_tokens: int = Field(
-        8192, ge=512, le=1_048_576, description="Tokens of one prompt and its reply; capped at what the model was trained for."
+        4096,
+        ge=512,
+        le=1_048_576,
+        description="Tokens of one prompt and its reply, each slot its own; four slots of the default model: 0.6 GB.",
     )
 
 

