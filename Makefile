@@ -43,7 +43,7 @@ format: $(VENV)/.dev ## put the code into the house's shape
 	@$(BIN)/ruff check --fix .
 
 proof: $(VENV)/.dev ## run every proof at the size that was promised and write docs/proofs.md (takes an hour or more)
-	@$(BIN)/python -m tests.proofs
+	@$(BIN)/python -m tests.proofs $(ARGS)
 
 bench-storage: $(VENV)/.dev ## measure SQLite and PostgreSQL at 10^4, 10^5 and 10^6 turns
 	@$(BIN)/python -m tests.bench_storage $(ARGS)

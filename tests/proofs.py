@@ -6,6 +6,7 @@ A proof is a test that takes its size from `tests.sizes.size` and reports with `
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,8 @@ def main() -> int:
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     if code == 0:
-        TARGET.write_text(report(lines), encoding="utf-8")
+        earlier = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+        TARGET.write_text(report(lines, earlier), encoding="utf-8")
         print(f"wrote {TARGET.relative_to(ROOT)}: {len(lines)} proofs")
     return code
 
@@ -39,10 +41,11 @@ def proofs() -> list[str]:
     return [str(file) for file in files if "record_proof(" in file.read_text(encoding="utf-8")]
 
 
-def report(lines: list[dict[str, object]]) -> str:
-    """Return docs/proofs.md for the recorded lines."""
-    newest = {str(line["name"]): line for line in lines}
-    rows = [f"| {name} | {line['size']} | {line['seed']} | {line['result']} |" for name, line in sorted(newest.items())]
+def report(lines: list[dict[str, object]], earlier: str) -> str:
+    """Return docs/proofs.md for the recorded lines; what was proved earlier and not run now keeps its row."""
+    rows = _rows(earlier)
+    for line in lines:
+        rows[str(line["name"])] = f"| {line['name']} | {line['size']} | {line['seed']} | {line['result']} | {datetime.now(UTC):%Y-%m-%d} |"
     return "\n".join(
         [
             "# Proofs",
@@ -50,16 +53,21 @@ def report(lines: list[dict[str, object]]) -> str:
             "Written by `make proof`, which runs these tests at the sizes that were promised.",
             "The default suite runs the same tests smaller.",
             "",
-            f"- date: {datetime.now(UTC):%Y-%m-%d}",
             f"- hardware: {processor()}, {os.cpu_count()} cores, {memory_gib()} GiB, {platform.system()} {platform.machine()}",
             f"- versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
             "",
-            "| proof | size | seed | result |",
-            "|---|---|---|---|",
-            *rows,
+            "| proof | size | seed | result | date |",
+            "|---|---|---|---|---|",
+            *(rows[name] for name in sorted(rows)),
             "",
         ]
     )
+
+
+def _rows(text: str) -> dict[str, str]:
+    """Return the table rows of an earlier report by the name of the proof."""
+    matches = (re.match(r"\| (\w+) \|.*\d{4}-\d\d-\d\d \|$", line) for line in text.splitlines())
+    return {match[1]: match[0] for match in matches if match}
 
 
 def processor() -> str:
