@@ -100,7 +100,13 @@ class ConversationRepository(Repository):
         return Takeover(taken, await OutboxRepository(self._context).in_flight(conversation_id))
 
     async def release(self, conversation_id: str, actor: str) -> ConversationRecord:
-        """Give the conversation back to the bot. What the person wrote is still delivered. Raises NotFound."""
+        """Give the conversation back to the bot; nothing happens if the bot has it. What the person wrote is still delivered.
+
+        Raises NotFound.
+        """
+        before = await self.get(conversation_id)
+        if before.owner is Owner.BOT:
+            return before
         given = await self._hand_over(conversation_id, Owner.BOT)
         await AuditRepository(self._context).append(actor, "conversation.release", conversation_id, "")
         return given

@@ -5,6 +5,8 @@
                            └─────────────┐   ▼
     reserved | ready ──► cancelled       └ unknown ──resume──► started
 
+A `retry` after a takeover ends in cancelled.
+
 `start` is for a message that was surely never sent. Once a row was `started`, nobody may simply send it again: `resume` takes it over
 for a call that is idempotent (the edit of a placeholder, or a platform that drops repeated ids), and everything else leaves it unknown.
 """
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Row, TextClause, and_, bindparam, exists, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Executable, Row, TextClause, and_, bindparam, case, exists, func, insert, or_, select, text, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
@@ -183,8 +185,15 @@ class OutboxRepository(FencedRepository):
         await self._move(outbox_id, _UNDELIVERED, state=OutboxState.FAILED, error=error)
 
     async def retry(self, outbox_id: str, at_ms: int, error: str) -> None:
-        """Started → ready, not before `at_ms`: the platform surely has nothing of it beyond the noted chunks. Raises ClaimLost."""
-        await self._move(outbox_id, {OutboxState.STARTED}, state=OutboxState.READY, next_attempt_at=at_ms, error=error)
+        """Started → ready, not before `at_ms`: the platform surely has nothing of it beyond the noted chunks.
+
+        If the conversation changed hands meanwhile it is cancelled instead. Raises ClaimLost.
+        """
+        again = case((_owner_unchanged(), OutboxState.READY), else_=OutboxState.CANCELLED)
+        values = {"state": again, "next_attempt_at": at_ms, "error": error}
+        started = update(outbox).where(outbox.c.id == outbox_id, outbox.c.state == OutboxState.STARTED)
+        if not await self._changed(started.values(**values)):
+            raise ClaimLost("this message is not being sent")
 
     async def cancel(self, outbox_id: str, reason: str = "") -> None:
         """Reserved | ready → cancelled. Raises ClaimLost when it has gone further."""

@@ -249,6 +249,25 @@ async def test_a_person_speaks_through_the_outbox(database: Database) -> None:
         await database.write(lambda unit: unit.outbox.enqueue(row.conversation_id, "too late", owner_epoch=1))
 
 
+async def test_giving_back_what_the_bot_has_changes_nothing(database: Database) -> None:
+    """Releasing a conversation of the bot does not strand its ready messages (found by the state machine)."""
+    row = await ready_message(database)
+    given = await database.write(lambda unit: unit.conversations.release(row.conversation_id, "agent"))
+    assert (given.owner, given.owner_epoch) == (Owner.BOT, 0)
+    await start(database, row)
+
+
+async def test_a_refused_message_is_not_tried_again_after_a_takeover(database: Database) -> None:
+    """A 429 that comes back after the takeover ends the bot's message instead of blocking the lane."""
+    row = await ready_message(database)
+    await start(database, row)
+    await database.write(lambda unit: unit.conversations.take(row.conversation_id, "agent"))
+    said = await database.write(lambda unit: unit.outbox.enqueue(row.conversation_id, "hello", owner_epoch=1))
+    await database.write(lambda unit: unit.outbox.retry(row.id, 0, "429"))
+    assert await state(database, row) is OutboxState.CANCELLED
+    assert await due(database) == [said.id]
+
+
 async def test_a_second_person_takes_over_without_losing_words(database: Database) -> None:
     """When an agent takes over from another one, what was said stays queued."""
     row = await ready_message(database)

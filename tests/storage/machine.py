@@ -4,13 +4,13 @@ Clocks stand still unless moved; workers and senders may die at any step; a clai
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import select
 
+from storage.backend import Work
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.errors import ClaimLost, StorageError
@@ -24,6 +24,7 @@ from tests.storage.model import LEASE_MS, TIMEOUT_MS, Chat, Model, Platform, Row
 CHANNEL = "telegram"
 CHATS = st.sampled_from(["a", "b", "c"])
 PICK = st.integers(0, 10)
+OUTCOME = st.sampled_from(["sent", "silent", "lost", "unknown", "refused", "failed"])
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -40,6 +41,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model, self.platform = Model(), Platform()
         self.claims: list[Claim] = []
         self.committed: list[tuple[Claim, NewTurn, str | None]] = []
+        self.sending: list[tuple[str, str]] = []
         self.events = 0
         self.user_id = self.write(lambda unit: unit.users.ensure(CHANNEL, self.account, "user")).id
 
@@ -47,13 +49,13 @@ class StoreMachine(RuleBasedStateMachine):
         """Return the database for this run."""
         raise NotImplementedError
 
-    def write(self, work: Callable[[UnitOfWork], Coroutine[Any, Any, Any]]) -> Any:
+    def write(self, work: Work[Any]) -> Any:
         return self.runner.run(self.database.write(work))
 
-    def read(self, work: Callable[[UnitOfWork], Coroutine[Any, Any, Any]]) -> Any:
+    def read(self, work: Work[Any]) -> Any:
         return self.runner.run(self.database.read(work))
 
-    def refused(self, work: Callable[[UnitOfWork], Coroutine[Any, Any, Any]]) -> bool:
+    def refused(self, work: Work[Any]) -> bool:
         """Run and return whether the store refused."""
         try:
             self.write(work)
@@ -76,9 +78,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert stored == self.model.accept(chat, ids, self.clock.now, is_stop=is_stop)
         self.clock.advance(1)  # so that no two conversations wait equally long
 
-    @rule(milliseconds=st.sampled_from([500, 2000, LEASE_MS + 1]))
-    def time_passes(self, milliseconds: int) -> None:
+    @rule(milliseconds=st.sampled_from([500, 2000, LEASE_MS + 1]), pick=PICK, outcome=OUTCOME)
+    def time_passes(self, milliseconds: int, pick: int, outcome: str) -> None:
+        """Deadlines and leases run out, and the delivery sweep runs."""
         self.clock.advance(milliseconds)
+        self.deliver(pick, outcome)
 
     # Workers
 
@@ -190,8 +194,8 @@ class StoreMachine(RuleBasedStateMachine):
         stored, _ = self.write(lambda unit: unit.turns.commit(held, turn, reply=reply, owner_epoch=held.conversation.owner_epoch))
         assert stored.id == turn.id
 
-    @rule(chat=CHATS)
-    def whole_turn(self, chat: str) -> None:
+    @rule(chat=CHATS, outcome=OUTCOME)
+    def whole_turn(self, chat: str, outcome: str) -> None:
         """A message is answered without trouble, so that runs get further than single steps would take them."""
         self.accept(chat, 1, repeat=False, is_stop=False)
         before = len(self.claims)
@@ -199,10 +203,11 @@ class StoreMachine(RuleBasedStateMachine):
         if len(self.claims) > before:
             self.commit(0, 20, is_silent=False)
             self.release(0, refund=False)
+        self.deliver(0, outcome)
 
     # Senders
 
-    @rule(pick=PICK, outcome=st.sampled_from(["sent", "silent", "lost", "unknown", "refused", "failed"]))
+    @rule(pick=PICK, outcome=OUTCOME)
     def deliver(self, pick: int, outcome: str) -> None:
         """A sender takes a due message; the platform does something with it."""
         rows = self.read(lambda unit: unit.outbox.due(CHANNEL, account=self.account))
@@ -232,26 +237,51 @@ class StoreMachine(RuleBasedStateMachine):
             self.send(resumed, outcome)
 
     def send(self, row: OutboxRecord, outcome: str) -> None:
-        """Cross the border, and come back in one of many ways."""
+        """Cross the border; what comes of it is told later, or never."""
         chat = self.chat_of_row(row.id)
         if chat.rows[row.id].by_bot:
             assert not chat.is_human, "the bot spoke while a person had the conversation"
         self.set(row.id, OutboxState.STARTED, self.clock.now + TIMEOUT_MS)
         if outcome in {"sent", "silent", "unknown"}:
             self.platform.show(row.id, by_edit=bool(row.placeholder_ref))
-        later = self.clock.now + 1000
-        if outcome == "sent":
-            self.write(lambda unit: unit.outbox.sent(row.id))
-            self.set(row.id, OutboxState.SENT)
-        elif outcome == "refused":
-            self.write(lambda unit: unit.outbox.retry(row.id, later, "429"))
-            self.set(row.id, OutboxState.READY, later)
-        elif outcome == "unknown":
-            self.write(lambda unit: unit.outbox.unknown(row.id, "no answer", retry_at=later))
-            self.set(row.id, OutboxState.UNKNOWN, later)
-        elif outcome == "failed":
-            self.write(lambda unit: unit.outbox.failed(row.id, "blocked"))
-            self.set(row.id, OutboxState.FAILED)
+        if outcome not in {"silent", "lost"}:
+            self.sending.append((row.id, outcome))
+
+    @precondition(lambda self: self.sending)
+    @rule(pick=PICK)
+    def end_of_sending(self, pick: int) -> None:
+        """A sender notes what came of it, perhaps after somebody else took the message over."""
+        key, outcome = self.sending.pop(-1 - pick % len(self.sending))
+        chat, later = self.chat_of_row(key), self.clock.now + 1000
+        row = chat.rows[key]
+        is_ours = row.owner_epoch == chat.owner_epoch
+        started_or_unknown = {OutboxState.STARTED, OutboxState.UNKNOWN}
+        notes: dict[str, tuple[Work[None], set[OutboxState], OutboxState, int]] = {
+            "sent": (lambda unit: unit.outbox.sent(key), started_or_unknown, OutboxState.SENT, row.next_at),
+            "refused": (
+                lambda unit: unit.outbox.retry(key, later, "429"),
+                {OutboxState.STARTED},
+                OutboxState.READY if is_ours else OutboxState.CANCELLED,
+                later,
+            ),
+            "unknown": (
+                lambda unit: unit.outbox.unknown(key, "no answer", retry_at=later),
+                started_or_unknown,
+                OutboxState.UNKNOWN,
+                later,
+            ),
+            "failed": (
+                lambda unit: unit.outbox.failed(key, "blocked"),
+                {*started_or_unknown, OutboxState.READY},
+                OutboxState.FAILED,
+                row.next_at,
+            ),
+        }
+        note, allowed, state, next_at = notes[outcome]
+        is_allowed = row.state in allowed
+        assert self.refused(note) == (not is_allowed)
+        if is_allowed:
+            self.set(key, state, next_at)
 
     # Agents
 

@@ -90,6 +90,8 @@ class Chat:
 
     def hand_over(self, *, to_human: bool) -> None:
         """Change the owner. What a person wrote goes on; a takeover stops what the bot has not begun."""
+        if not to_human and not self.is_human:
+            return
         self.owner_epoch, self.is_human = self.owner_epoch + 1, to_human
         for row in self.rows.values():
             if not row.by_bot and row.state in _UNDELIVERED:

@@ -93,5 +93,5 @@ def test_a_blind_resend_is_found(machine: type[StoreMachine], monkeypatch: pytes
     """A store that lets a started message be sent again does not pass."""
     monkeypatch.setattr(OutboxRepository, "due", due_as_if_never_sent)
     monkeypatch.setattr(OutboxRepository, "start", start_whatever_happened)
-    with pytest.raises(AssertionError, match="shown twice"):
+    with pytest.raises(AssertionError, match=r"shown twice|the bot spoke"):
         find(machine)
