@@ -208,9 +208,6 @@ class LimitsSection(Section):
         1_048_576, ge=1024, le=104_857_600, description="Bytes of one raw event of a platform; Telegram's are far smaller."
     )
     message_chars: int = Field(16_000, ge=1, le=1_000_000, description="Characters of one message; four times Telegram's own limit.")
-    messages_per_minute: int = Field(
-        30, ge=1, le=100_000, description="Messages of one person in a minute; faster is a machine or a mistake."
-    )
     workers: int = Field(
         8, ge=1, le=1024, description="Conversations that are worked on at the same time; more than slots, because some only wait."
     )

@@ -10,13 +10,13 @@ from bot.app import App, RunOptions
 from bot.channels.terminal import Screen, TerminalChannel
 from bot.channels.terminal_pipe import PipeScreen
 from bot.channels.terminal_screen import InteractiveScreen
-from bot.cli.application import current_user, make_app
+from bot.cli.application import make_app
+from bot.cli.person import current_user, typed_lines
 from bot.cli.prepare import prepare
 from bot.settings import Settings
 
 app = typer.Typer(add_completion=False)
 
-HISTORY_FILE = "chat_history"  # what was typed, for the arrow keys
 PATIENCE_S = 2.0  # who leaves does not want to wait; an answer that is cut off is made next time
 
 
@@ -45,4 +45,4 @@ def _screen(application: App, settings: Settings) -> Screen:
         f"{settings.dialogue.assistant_name} answers with {settings.model.reference} and remembers what was said the next time.\n"
         "/help lists commands, Ctrl-C stops an answer, Ctrl-D leaves."
     )
-    return InteractiveScreen(settings.data_dir / HISTORY_FILE, greeting=greeting, is_ready=application.ready.is_set)
+    return InteractiveScreen(typed_lines(settings), greeting=greeting, is_ready=application.ready.is_set)

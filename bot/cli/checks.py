@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bot.channels.registry import channel_names
 from bot.cli.data import operate
 from bot.cli.findings import Finding, error, ok, warning
 from bot.model_files import NO_FILES
@@ -144,4 +145,8 @@ def check_telegram(settings: Settings) -> Sequence[Finding]:
         return [ok("telegram", "no token is set: this channel is off")]
     if _TOKEN.fullmatch(token.get_secret_value()) is None:
         return [error("telegram", "the token has not the shape of one", "Copy it again from @BotFather: digits, a colon, 35 characters.")]
+    if "telegram" not in channel_names():
+        return [
+            warning("telegram", "a token is set, but no Telegram channel is installed", "Install a Kefu that has one, or unset the token.")
+        ]
     return [ok("telegram", "the token has the right shape")]

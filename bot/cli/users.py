@@ -9,6 +9,7 @@ import typer
 from bot.cli.consent import ask_consent
 from bot.cli.data import operate
 from bot.cli.output import note, print_json
+from bot.cli.person import current_user, typed_lines
 from bot.cli.prepare import prepare
 from bot.errors import CliError
 
@@ -61,6 +62,8 @@ def erase(
     settings, person = prepare(ctx), _person(channel, account, external_id)
     ask_consent(f"Everything about {external_id} on {channel} is deleted for good; backups keep what they hold.", yes=yes)
     counts = operate(settings, "users.erase", **person)
+    if channel == "terminal" and external_id == current_user():
+        typed_lines(settings).unlink(missing_ok=True)  # what this person typed here
     if json:
         print_json(counts)
     else:

@@ -11,7 +11,7 @@ import typer
 from bot.channels.fake import FakeChannel
 from bot.channels.fake_platform import FakePlatform
 from bot.cli import bench_storage, consent, progress, run
-from bot.cli.application import current_user
+from bot.cli.person import current_user
 from bot.errors import CliError
 from bot.settings import Settings
 from tests.bot.cli.program import Program, make_program

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli.application import current_user
+from bot.cli.person import current_user
 from storage.testing import drop_postgres, postgres_config
 from tests.bot.cli.program import KEFU, Program, make_program
 
@@ -68,6 +68,15 @@ def test_piped_lines_are_answered_in_order(program: Program) -> None:
     ended = program.spawn("chat", text="one\ntwo\n\nthree\n")
     assert (ended.code, ended.stdout) == (0, "You said: one\nYou said: two\nYou said: three\n")
     assert program.spawn("chat", text="").code == 0
+
+
+def test_erasing_oneself_forgets_what_was_typed(program: Program) -> None:
+    """Who erases their own terminal chat also loses the lines that the arrow keys bring back."""
+    assert program.spawn("chat", text="a secret\n").code == 0
+    typed = program.data_dir / "chat_history"
+    typed.write_text("+a secret\n")
+    assert program.call("users", "erase", "--channel", "terminal", "--id", current_user(), "--yes").code == 0
+    assert not typed.exists()
 
 
 def test_ask_prints_the_answer_alone(program: Program) -> None:
