@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dialogue.engine.base import FinishReason, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
-from dialogue.engine.llama_request import RANDOM_SEED, Generation, body, sampling
+from dialogue.engine.llama_request import RANDOM_SEED, SHOW_EVERY_S, Generation, body, sampling
 from dialogue.errors import DeadlineExceeded, EngineError, EngineUnavailable, RequestTooLong
 
 
@@ -88,6 +88,19 @@ async def test_a_whole_generation() -> None:
     assert seen[:2] == [TextDelta("Hel"), TextDelta("lo")]
     assert seen[2] == GenerationFinished(FinishReason.STOP, 3, 2, cached_tokens=1, prompt_ms=5.0, generation_ms=7.0)
     assert generation.generated == 2
+
+
+async def test_texts_of_a_moment_are_joined() -> None:
+    """The first text goes out at once; what follows within a moment goes out together, and nothing is kept at the end."""
+    now = [100.0]
+    generation = Generation(request(), clock=lambda: now[0])
+    for text in "abcdef":
+        generation.on_chunk(chunk(text))
+        now[0] += 0.4 * SHOW_EVERY_S
+    generation.on_chunk(FINAL)
+    seen = [await generation.next() for _ in range(4)]
+    assert seen[:3] == [TextDelta("a"), TextDelta("bcd"), TextDelta("ef")]
+    assert isinstance(seen[3], GenerationFinished)
 
 
 async def test_a_stop_string() -> None:
