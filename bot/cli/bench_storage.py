@@ -1,9 +1,12 @@
 """`kefu bench storage`."""
 
 import asyncio
+import platform
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,7 @@ import typer
 
 from bot.cli.output import note, print_json_line
 from bot.cli.prepare import prepare
+from dialogue.engine.bench.machine import hardware
 from storage import schema
 from storage.bench import run_bench
 from storage.config import StorageConfig
@@ -43,7 +47,10 @@ def storage(
             databases["postgresql"] = stack.enter_context(_postgres(settings.database_url))
         sizes = QUICK_SIZES if quick else FULL_SIZES
         results = asyncio.run(run_bench(databases, sizes, samples=samples, seed=seed, report=note))
-    print_json_line({"bench": "storage", "seed": seed, "samples": samples, "results": results})
+    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "sqlalchemy": version("sqlalchemy")}
+    print_json_line(
+        {"bench": "storage", "seed": seed, "samples": samples, "results": results, "versions": versions, "hardware": hardware()}
+    )
 
 
 @contextmanager

@@ -4,18 +4,17 @@ Both arms have the same model file, threads, slots, context and prompt cache, ge
 length. The order changes from round to round (AB BA AB …), so that a machine that gets slower or faster does not favour one.
 """
 
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from dialogue.engine.base import Engine
 from dialogue.engine.bench.arms import EngineArm, RawSettings, raw_arm
+from dialogue.engine.bench.machine import hardware
 from dialogue.engine.bench.workload import Arm, Render, Round, Workload, run_round
 
 Report = Callable[[str], None]
@@ -137,11 +136,3 @@ def table(result: dict[str, Any], workload: Workload) -> list[str]:
 def versions() -> dict[str, str]:
     """Return the versions that matter for a result."""
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
-
-
-def hardware() -> dict[str, str | int]:
-    """Return what the result was measured on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {"cpu": model or platform.machine(), "cores": os.cpu_count() or 1, "system": f"{platform.system()} {platform.machine()}"}
