@@ -52,6 +52,7 @@ def test_scale_zero_is_the_base(model: ModelFiles, tmp_path: Path) -> None:
     assert on != plain
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch, transformers and peft
 def test_the_same_tokens_as_peft(model: ModelFiles, tmp_path: Path) -> None:
     """An adapter saved by PEFT, converted, gives in llama.cpp the tokens that it gives in PEFT (float32, where torch is installed)."""
     torch: Any = pytest.importorskip("torch")
