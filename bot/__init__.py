@@ -1,1 +1,13 @@
-"""bot"""
+"""The edge: platforms in, platforms out, and the one place where everything is wired.
+
+app, serving, unstarted_model, stopping    the composition root; one TaskGroup; how the program starts and ends
+inbox, wakeup                              the way in: durable before acknowledged
+worker, turn_choice, lease                 one turn at a time for each conversation
+preview, placeholder, delivery             the way out: previews while it streams, the stored text last
+commands, command_words                    /help, /new, /privacy …: answered without a generation
+control, data_operations                   what other processes ask of a running Kefu
+health, metrics, housekeeping              for the operator
+settings, settings_*                       the only reader of the environment
+logs, redaction, errors                    what the program says about itself
+channels/                                  platforms; cli/ the command line
+"""

@@ -1,1 +1,0 @@
-"""dialogue/knowledge"""
