@@ -68,7 +68,7 @@ def report(lines: list[dict[str, object]], earlier: str) -> str:
 
 def _rows(text: str) -> dict[str, str]:
     """Return the table rows of an earlier report by the name of the proof."""
-    matches = (re.match(r"\| (\w+) \|.*\d{4}-\d\d-\d\d \|$", line) for line in text.splitlines())
+    matches = (re.match(r"\| ([^|]+) \|.*\d{4}-\d\d-\d\d \|$", line) for line in text.splitlines())
     return {match[1]: match[0] for match in matches if match}
 
 
