@@ -14,7 +14,7 @@ help: ## list the targets
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Kefu needs Python 3.11, 3.12 or 3.13. Install one, or name it: make PYTHON=/path/to/python chat" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 # The stamps make a second run quick: pip runs again only when the pins or the project file changed.
 $(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt

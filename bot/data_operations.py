@@ -95,9 +95,10 @@ class DataOperations:
             await unit.audit.append("operator", "user.erase", user.id, "")
             return counts
 
-        counts = await self._database.write(delete)
-        await self._database.scrub()
-        return counts
+        try:
+            return await self._database.write(delete)
+        finally:  # also when nobody is known any more: an earlier erasure may have met a reader that kept the bytes
+            await self._database.scrub()
 
     async def back_up(self, arguments: Arguments) -> None:
         """Write a checked copy of the database to the file `path`, absolute."""

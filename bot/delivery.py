@@ -43,6 +43,7 @@ SWEEP_S = 1.0  # how often the sweep looks for what other processes left behind
 SWEEP_GRACE_MS = 2000  # a row this young belongs to the worker that made it
 SWEEP_LANES = 32  # conversations that the sweep delivers to at the same time
 RETRY_FIRST_S = 1.0
+DEFECTS_AT_MOST = 5  # attempts; a text that a channel cannot handle must not hold up its conversation for ever
 RETRY_MAX_S = 300.0
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ class _Result:
     outcome: Literal["sent", "retry", "refused", "unknown", "taken_over", "fenced"]
     reason: str = ""
     after_s: float | None = None  # of "retry": what the platform asked for
+    is_defect: bool = False  # the channel failed in a way that it does not know
 
 
 class Delivery:
@@ -208,11 +210,12 @@ class Delivery:
             raise
         except Exception as error:  # a defect of the channel: how far it came is not known
             log.exception("delivery.channel_failed", outbox_id=row.id, channel=channel.name)
-            result = _Result("unknown", f"{type(error).__name__} in the channel")
+            result = _Result("unknown", f"{type(error).__name__} in the channel", is_defect=True)
         return result
 
     async def _settle(self, channel: Channel, row: OutboxRecord, result: _Result) -> bool:
         """Write down what came of it; return whether the row is finished."""
+        resends = channel.capabilities.resend_is_safe and not (result.is_defect and row.attempts >= DEFECTS_AT_MOST)
         match result.outcome:
             case "sent":
                 await self._database.write(lambda unit: unit.outbox.sent(row.id))
@@ -222,11 +225,11 @@ class Delivery:
                 await self._park(row, result.reason)
             case "retry":
                 await self._again(row, backoff_s(row.attempts) if result.after_s is None else result.after_s, result.reason)
-            case "unknown" if channel.capabilities.resend_is_safe:
+            case "unknown" if resends:
                 await self._again(row, max(channel.capabilities.settle_s, backoff_s(row.attempts)), result.reason, known=False)
             case "unknown":
                 await self._park(row, result.reason)
-        return result.outcome not in {"retry", "fenced"} and not (result.outcome == "unknown" and channel.capabilities.resend_is_safe)
+        return result.outcome not in {"retry", "fenced"} and not (result.outcome == "unknown" and resends)
 
     async def _again(self, row: OutboxRecord, delay_s: float, reason: str, *, known: bool = True) -> None:
         """Let the row be due after `delay_s`: as ready when it is known that nothing was accepted, else as unknown."""

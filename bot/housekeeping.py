@@ -40,7 +40,9 @@ class Tidier:
         documents = 0
         while expired := await self._database.write(lambda unit: unit.turns.expire_documents()):
             documents += expired
-        events = await self._database.write(lambda unit: unit.inbox.expire())
+        events = 0
+        while expired := await self._database.write(lambda unit: unit.inbox.expire()):
+            events += expired
         questions = 0
         while await self._database.write(_forget_question):
             questions += 1

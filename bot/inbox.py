@@ -81,7 +81,7 @@ class Inbox:
         self._metrics.accepted.labels(self._channel).inc(new)
         if not new:  # the platform repeats itself; an old /stop must not reach a newer answer
             return
-        for item in items:
+        for item in items if new == len(items) else ():  # of a mixed batch, the heartbeat brings what is new
             if item.kind is InboxKind.STOP:
                 self._running.stop(ConversationKey(self._channel, self._account, item.chat))
         self._wakeup.ring_in(self._quiet_s)

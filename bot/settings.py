@@ -8,12 +8,13 @@ Kefu, default. A file named by `--config` or KEFU_CONFIG stands instead of both 
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import platformdirs
 from pydantic import Field, ValidationError
@@ -47,6 +48,9 @@ from storage.config import StorageConfig
 
 PROJECT_FILE = Path("kefu.toml")
 DOTENV_FILE = Path(".env")
+# Read by hand: whatever a password holds, it must neither stop the program nor be shown.
+_PASSWORD = re.compile(r"://[^:/@\s]*:(.+)@", re.DOTALL)
+_PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^/:?]*)(?::(?P<port>\d+))?(?P<rest>.*)", re.DOTALL)
 DATABASE_NAME = "kefu.db"
 BUILT_IN_ENGINES = ("auto", "llamacpp", "remote", "scripted")
 ENGINE_ENTRY_POINTS = "kefu.engines"
@@ -111,15 +115,15 @@ class Settings(BaseSettings):
 
     def _database_digest(self) -> str:
         """Tell PostgreSQL databases apart, whatever the password: commands for one must never reach the server of another."""
-        url = urlsplit(self.database_url)
-        identity = f"{url.hostname}:{url.port or 5432}{url.path}?{url.query}"
+        place = _PLACE.fullmatch(self.database_url.rpartition("@")[2].rpartition("://")[2])
+        identity = f"{place['host'].lower()}:{place['port'] or 5432}{place['rest']}" if place else self.database_url
         return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, so that the logs can take care of them."""
         given = [secret.get_secret_value() for secret in (self.telegram.token, self.remote.api_key, self.model.hub_token) if secret]
         urls = [self.database_url, *([self.model.index_url.get_secret_value()] if self.model.index_url else [])]
-        passwords = [password for url in urls if (password := urlsplit(url).password)]
+        passwords = [found[1] for url in urls if (found := _PASSWORD.search(url))]
         return (*given, *{form for password in passwords for form in (password, unquote(password))})
 
     def storage_config(self) -> StorageConfig:

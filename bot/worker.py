@@ -181,7 +181,8 @@ class WorkerPool:
 
     async def _serve_in_lane(self, work: _Work) -> None:
         channel, claim = work.channel, work.claim
-        chosen = choose_turn(await self._parse(channel, claim), join=channel.capabilities.joins_bursts)
+        is_last = 1 < self._config.max_attempts <= claim.items[0].attempts  # alone, so that it takes no neighbour with it
+        chosen = choose_turn(await self._parse(channel, claim), join=channel.capabilities.joins_bursts and not is_last)
         if not chosen.messages or (chosen.is_stop and await self._did_stop(claim, chosen)):
             if chosen.items:
                 await self._database.write(lambda unit: unit.inbox.dismiss(claim, chosen.inbox_ids))

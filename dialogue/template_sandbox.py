@@ -5,7 +5,7 @@ The template language is the one that transformers offers to chat templates (tri
 
     source      MAX_SOURCE characters
     time        MAX_STEPS turns of loops and calls of macros, and MAX_SECONDS of them
-    size        MAX_OUTPUT characters of output, and of what `+`, `*`, `replace` and `join` build
+    size        MAX_OUTPUT characters of output, and of what `+`, `~`, `*`, `replace` and `join` build; not of nested lists
     reach       the filters and globals named below, nothing else
 
 A template sees no content of any message: `dialogue.chat_template` gives it placeholders.
@@ -23,6 +23,7 @@ from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from dialogue.errors import TemplateError
 
@@ -30,10 +31,10 @@ MAX_SOURCE = 200_000
 MAX_STEPS = 50_000
 MAX_SECONDS = 2.0
 MAX_OUTPUT = 1_000_000
+MAX_INDENT = 16  # of JSON
 
 _FILTERS = (
     "abs",
-    "batch",
     "capitalize",
     "count",
     "d",
@@ -60,7 +61,6 @@ _FILTERS = (
     "safe",
     "select",
     "selectattr",
-    "slice",
     "sort",
     "string",
     "sum",
@@ -86,6 +86,10 @@ class _Budget:
     def __init__(self) -> None:
         self._steps = 0
         self._ends = time.monotonic() + MAX_SECONDS
+
+    def concatenate(self, *parts: Any) -> str:
+        """What `a ~ b` does; called from the compiled template."""
+        return _join("", parts)
 
     def step(self) -> None:
         self._steps += 1
@@ -119,7 +123,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
+        tree = _SizedConcat().visit(super()._parse(source, name, filename))
         for block in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
             block.body.insert(0, nodes.ExprStmt(nodes.Call(nodes.EnvironmentAttribute("step"), [], [], None, None)))
         return tree
@@ -180,6 +184,14 @@ def _join_filter(parts: Iterable[Any], d: str = "", attribute: str | None = None
 _SIZED_METHODS: Mapping[str, Callable[..., str]] = {"replace": _replace, "join": _join}
 
 
+class _SizedConcat(NodeTransformer):
+    """Jinja joins the operands of `~` past every check: let the environment do it."""
+
+    def visit_Concat(self, node: nodes.Concat, *args: Any, **kwargs: Any) -> nodes.Node:  # noqa: N802 - Jinja's way to find it
+        self.generic_visit(node, *args, **kwargs)
+        return nodes.Call(nodes.EnvironmentAttribute("concatenate"), node.nodes, [], None, None)
+
+
 class SandboxedTemplate:
     """One compiled chat template."""
 
@@ -236,6 +248,8 @@ def _new_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
 
 def _to_json(value: Any, *, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False) -> str:
     # Jinja's own filter escapes for HTML
+    if indent is not None and not 0 <= indent <= MAX_INDENT:
+        raise jinja2.exceptions.SecurityError("it builds too long a text")
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -27,7 +27,6 @@ from storage.url import PostgresTarget, SqliteTarget, parse_url
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all (None = nobody knows)
 
 _INSTRUCTIONS_PER_REPORT: Final = 50_000
-_COPIED_AT_ONCE: Final = 1 << 20
 
 
 def backup(config: StorageConfig, target: Path, progress: Progress = lambda _done, _total: None) -> None:
@@ -118,7 +117,7 @@ def _replace_file(path: Path, source: Path, progress: Progress) -> None:
     lock = FileLock(path, "kefu db restore")
     try:
         with _becoming(path) as partial:
-            _copy(source, partial, progress)
+            _vacuum_into(source, partial, progress)
             _migrate(partial)
             _forget_log(path)
     finally:
@@ -131,7 +130,7 @@ def _replace_rows(target: PostgresTarget, config: StorageConfig, source: Path, p
         with tempfile.TemporaryDirectory(prefix="kefu-restore-") as folder:
             copy = Path(folder) / "backup.db"
             prepare_file(copy)
-            _copy(source, copy, lambda _done, _total: None)
+            _vacuum_into(source, copy, lambda _done, _total: None)
             _migrate(copy)
             schema.make_ready(target, config)
             fill_postgres(target, copy, progress)
@@ -148,25 +147,21 @@ def _migrate(path: Path) -> None:
 
 def _forget_log(path: Path) -> None:
     """Bring the write-ahead log of the database that is replaced into its file, so that none lies beside the new one."""
-    with closing(sqlite3.connect(path)) as connection:
-        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if busy:
-            raise DatabaseBusy(f"another program is reading {path}; stop it and try again")
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise
+        busy = 0  # it is beyond saving, which is why it is replaced
+    if busy:
+        raise DatabaseBusy(f"another program is reading {path}; stop it and try again")
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
-
-
-def _copy(source: Path, target: Path, progress: Progress) -> None:
-    total, done = source.stat().st_size, 0
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while piece := reader.read(_COPIED_AT_ONCE):
-            writer.write(piece)
-            done += len(piece)
-            progress(done, total)
 
 
 def _sync(path: Path) -> None:

@@ -111,9 +111,11 @@ def check_model(settings: Settings) -> Sequence[Finding]:
     if files is None:
         return [warning("model", f"{reference} is not here yet", "The first start fetches it; `kefu models pull` does it now.")]
     if file_sha256(files.path) != files.sha256:
-        return [
-            error("model", f"{files.path} was changed since it was verified", f"Delete {files.path.parent} and run `kefu models pull`.")
-        ]
+        is_own = parse_reference(settings.model.reference).kind == "path"
+        remedy = (
+            f"Bring {files.path} back from where it came from." if is_own else f"Delete {files.path.parent} and run `kefu models pull`."
+        )
+        return [error("model", f"{files.path} was changed since it was verified", remedy)]
     return [ok("model", f"{files.reference}, sha256 {files.sha256[:16]}… verified, {files.path.stat().st_size / 1e6:.0f} MB")]
 
 

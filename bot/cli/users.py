@@ -61,9 +61,9 @@ def erase(
     """Delete everything about one person, for good."""
     settings, person = prepare(ctx), _person(channel, account, external_id)
     ask_consent(f"Everything about {external_id} on {channel} is deleted for good; backups keep what they hold.", yes=yes)
-    counts = operate(settings, "users.erase", **person)
     if channel == "terminal" and external_id == current_user():
         typed_lines(settings).unlink(missing_ok=True)  # what this person typed here
+    counts = operate(settings, "users.erase", **person)
     if json:
         print_json(counts)
     else:

@@ -113,10 +113,14 @@ def _make(task: _Pull) -> ModelFiles:
     reference = str(task.reference)
     if task.reference.kind == "path":
         path = Path(task.reference.name)
-        if path.is_dir():
-            return describe_folder(reference, path)
-        if not path.is_file():
-            raise ModelReferenceInvalid(f"There is no model at {path}. Check the setting model.reference.")
+        try:
+            if path.is_dir():
+                return describe_folder(reference, path)
+            if not path.is_file():
+                raise ModelReferenceInvalid(f"There is no model at {path}. Check the setting model.reference.")
+            path.open("rb").close()
+        except OSError as error:
+            raise ModelReferenceInvalid(f"The model {path} cannot be read: {error.strerror}.") from error
     else:
         path = task.fetcher.fetch(task.reference, task.folder)
     return _verify_and_convert(reference, path, task.folder)

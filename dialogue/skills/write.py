@@ -50,9 +50,7 @@ LENGTHS: Final[dict[str, Choice]] = {
 _REPLY_TOKENS: Final = {"short": 160, "medium": 320, "long": 800}
 _KEYS: Final = {"kind": "kind", "tone": "tone", "length": "length", "种类": "kind", "语气": "tone", "长度": "length"}
 _OPTION: Final = re.compile(r"(kind|tone|length|种类|语气|长度)\s*[=＝]\s*([^\s,，;；]+)[,，;；]?", re.IGNORECASE)
-_ABOUT: Final = re.compile(
-    r"(?:^|\s)(?:about|on|that says|saying)\s+|[,，]?\s*(?:关于|内容是|内容为)\s*[:：]?\s*|\s*[:：]\s*", re.IGNORECASE
-)
+_ABOUT: Final = re.compile(r"(?:^|\s)(?:about|on|that says|saying)\s+|[,，]?(?:关于|内容是|内容为)\s*[:：]?|[:：]", re.IGNORECASE)
 _FILLERS: Final = frozenset({"a", "an", "the", "me", "some", "in", "and", "tone", "with", "for"})
 _CHINESE_FILLERS: Final = re.compile(r"[\s,，、的]|一(?:封|篇|条|则|个|首|段|份)?|写|请|语气|长度")
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from bot.errors import SettingsError, describe
 from bot.settings import BUILT_IN_ENGINES, ENGINE_ENTRY_POINTS, Settings, load, load_settings
-from bot.settings_sections import Section
+from bot.settings_sections import PathsSection, Section, StorageSection
 from bot.settings_sources import SECRETS
 from bot.settings_template import UNSET_MARK, render_template
 from dialogue.config import DialogueConfig, EngineConfig
@@ -284,3 +285,23 @@ def test_the_template_is_the_settings(clean_place: Path) -> None:
     }
     (clean_place / "kefu.toml").write_text("\n".join(line for line in lines if not line.endswith(UNSET_MARK)))
     assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize("password", ["hunter2#x", "pa/ss/word", "s3cr[t", "a@b", "per%20cent"])
+def test_any_password_is_known_to_the_redactor_and_stops_nothing(password: str, tmp_path: Path) -> None:
+    """Whatever stands in the password of a database URL, the settings are usable and know it as a secret."""
+    settings = Settings(
+        storage=StorageSection(url=SecretStr(f"postgresql://kefu:{password}@db:5432/kefu")), paths=PathsSection(data_dir=tmp_path)
+    )
+    assert password in settings.secrets()
+    assert password not in str(settings.control_socket)
+
+
+def test_one_database_has_one_control_socket(tmp_path: Path) -> None:
+    """User, password and a spelled-out default port make no difference; another database does."""
+
+    def socket(url: str) -> Path:
+        return Settings(storage=StorageSection(url=SecretStr(url)), paths=PathsSection(data_dir=tmp_path)).control_socket
+
+    assert socket("postgresql://a:b@db/kefu") == socket("postgresql://c@db:5432/kefu")
+    assert socket("postgresql://a:b@db/kefu") != socket("postgresql://a:b@db/other")

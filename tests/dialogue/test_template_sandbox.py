@@ -32,6 +32,9 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
         "{{ range(10000) | join('b' * 10000) }}",
         "{{ ('b' * 10000).join(['a'] * 10000) }}",
         "{{ 'a' | indent(1000000000) }}",
+        "{% set a = 'x' * 1000 %}" + "{% set a = a ~ a %}" * 18 + "{{ a | length }}",
+        "{{ [1] | batch(30000000, 'x') | list | length }}",
+        "{{ {'a': 1} | tojson(indent=200000000) | length }}",
     ],
 )
 def test_a_template_cannot_run_or_grow_for_ever(source: str) -> None:

@@ -236,3 +236,36 @@ def test_a_backup_is_private(config: StorageConfig, tmp_path: Path) -> None:
     backup(config, tmp_path / "backup.db")
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("damage", ["header", "pages"])
+async def test_a_damaged_database_is_replaced(tmp_path: Path, damage: str) -> None:
+    """What a backup is for: a database that SQLite cannot read any more is replaced by it."""
+    (tmp_path / "live").mkdir()
+    config = sqlite_config(tmp_path / "live")
+    async with opened(config) as database:
+        await answer(database, 1)
+        kept = await everything(database)
+        await asyncio.to_thread(backup, config, tmp_path / "backup.db")
+    live = tmp_path / "live" / "kefu.db"
+    data = bytearray(live.read_bytes())
+    data[slice(0, 100) if damage == "header" else slice(4096, 60_000)] = bytes(100 if damage == "header" else 60_000 - 4096)
+    live.write_bytes(data)
+    restore(config, tmp_path / "backup.db")
+    async with opened(config) as database:
+        assert await everything(database) == kept
+
+
+async def test_what_only_the_log_of_a_backup_holds_is_restored(tmp_path: Path) -> None:
+    """A file that was saved together with its write-ahead log is restored with what the log holds."""
+    (tmp_path / "live").mkdir()
+    (tmp_path / "saved").mkdir()
+    config = sqlite_config(tmp_path / "live")
+    async with opened(config) as database:
+        await answer(database, 1)
+        kept = await everything(database)
+        for name in ("kefu.db", "kefu.db-wal"):
+            (tmp_path / "saved" / name).write_bytes((tmp_path / "live" / name).read_bytes())
+    restore(config, tmp_path / "saved" / "kefu.db")
+    async with opened(config) as database:
+        assert await everything(database) == kept

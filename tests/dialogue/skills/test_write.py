@@ -100,3 +100,8 @@ def test_any_order_can_be_read(text: str, prefix: str) -> None:
     """No input breaks it, and the topic is part of what was written."""
     order = parse_order(prefix + text)
     assert all(word in prefix + text for word in order.topic.split())
+
+
+def test_a_flood_of_blanks_is_read_in_one_go() -> None:
+    """Reading an order takes time in proportion to its length: with a quadratic pattern this would run for minutes."""
+    assert parse_order("a" + " " * 200_000 + "b").topic.endswith("b")
