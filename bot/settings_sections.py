@@ -147,7 +147,7 @@ class DialogueSection(Section):
         "", max_length=20_000, description="Your own text for the system part of every prompt. Empty, because every owner's differs."
     )
     history_tokens: int = Field(
-        2048, ge=0, le=1_048_576, description="Tokens of old turns in a prompt: about ten turns, a quarter of the default context."
+        2048, ge=0, le=1_048_576, description="Tokens of old turns in a prompt: about ten turns, half of the default context."
     )
     max_reply_tokens: int = Field(
         256, ge=1, le=131_072, description="Tokens of one reply; longer ones are rarely read in a chat and block a slot."

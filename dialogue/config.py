@@ -12,7 +12,7 @@ class DialogueConfig:
     organisation: str = ""  # whom it speaks for; empty = nobody in particular
     default_skill: str = "chat"  # the skill that answers when no command and no sticky choice says otherwise
     instructions: str = ""  # the owner's own text, appended to the system section; empty, because every owner's differs
-    history_tokens: int = 2048  # tokens of old turns in the prompt; about ten turns, and a quarter of the default context
+    history_tokens: int = 2048  # tokens of old turns in the prompt; about ten turns, and half of the default context
     max_reply_tokens: int = 256  # tokens of one reply; longer answers are rarely read in a chat and block a slot
     rolling_summary: bool = False  # summarise what the window drops; off, because a small model summarises badly
     temperature: float = 0.2  # 0 = greedy; what the default model's authors use: warmer, it invents French capitals
