@@ -21,17 +21,22 @@ from typing import Any
 
 import structlog
 
+from bot.access import AccessPolicy
 from bot.channels.ask import AskChannel, AskResult
 from bot.channels.base import Channel
 from bot.commands import Surroundings, direct_commands
 from bot.control import ControlBusy, ControlServer, Operation
 from bot.data_operations import data_operations
 from bot.delivery import Delivery
+from bot.documents import document_maker
 from bot.errors import CliError, ExitCode
-from bot.health import HealthServer, build_pages
-from bot.housekeeping import ADAPTERS_S, TIDY_S, AdapterWatch, Tidier, repeat
+from bot.handoff_desk import Desk
+from bot.health import build_pages
+from bot.housekeeping import ADAPTERS_S, TIDY_S, AdapterWatch, Scrubber, Tidier, repeat
+from bot.http_server import HttpServer
 from bot.inbox import Inbox, RunningTurns
 from bot.metrics import Metrics
+from bot.presses import PressHandler
 from bot.settings import Settings
 from bot.stopping import Stopping
 from bot.unstarted_model import UnstartedModel
@@ -76,6 +81,7 @@ class Parts:
     running: RunningTurns
     wakeup: Wakeup
     watch: AdapterWatch
+    scrubber: Scrubber
 
 
 class App:
@@ -85,10 +91,11 @@ class App:
         self.ready = asyncio.Event()  # the engine takes requests
         self.stopping = Stopping()
         self.metrics = Metrics()
-        self.pages: HealthServer | None = None  # while they are served
+        self.pages: HttpServer | None = None  # while they are served
         self._settings = settings
         self._open_model = open_model
         self._asking = AskChannel(user=user, max_chars=settings.limits.message_chars)
+        self._contacts: set[Channel] = {self._asking}  # channels that have made contact with their platform
         self._parts: Parts | None = None
 
     async def run(self, channels: Sequence[Channel], options: RunOptions) -> ExitCode:
@@ -121,16 +128,21 @@ class App:
         model = await self._open_model()
         stack.push_async_callback(model.engine.close)
         everywhere = (*channels, self._asking)
+        for channel in everywhere:
+            stack.push_async_callback(channel.close)
         running, wakeup = RunningTurns(), Wakeup()
         return Parts(
             database=database,
             model=model,
             channels=tuple(channels),
             inboxes={channel: self._inbox(database, channel, running, wakeup) for channel in everywhere},
-            delivery=Delivery(database, everywhere, metrics=self.metrics),
+            delivery=Delivery(
+                database, everywhere, metrics=self.metrics, documents=document_maker(database), is_open=self._contacts.__contains__
+            ),
             running=running,
             wakeup=wakeup,
             watch=AdapterWatch(database, model.engine, model.sha256),
+            scrubber=Scrubber(database),
         )
 
     def _inbox(self, database: Database, channel: Channel, running: RunningTurns, wakeup: Wakeup) -> Inbox:
@@ -155,6 +167,7 @@ class App:
         background = [
             group.create_task(repeat(tidier.tidy, TIDY_S), name="housekeeping"),
             group.create_task(repeat(parts.watch.look, ADAPTERS_S), name="adapters"),
+            group.create_task(parts.scrubber.run(), name="scrubber"),
         ]
         if self.pages is not None:
             background.append(group.create_task(self.pages.run(), name="health"))
@@ -197,8 +210,14 @@ class App:
             wakeup=parts.wakeup,
             metrics=self.metrics,
             config=WorkerConfig(
-                self._settings.dialogue.quiet_window_s, storage.lease_s, min(storage.max_attempts, WorkerConfig().max_attempts)
+                self._settings.dialogue.quiet_window_s,
+                storage.lease_s,
+                min(storage.max_attempts, WorkerConfig().max_attempts),
+                self._settings.limits.queue_s,
             ),
+            presses=PressHandler(parts.database, parts.scrubber),
+            access=AccessPolicy(self._settings.access_config()),
+            is_open=self._contacts.__contains__,
         )
 
     def _router(self, parts: Parts) -> Router:
@@ -220,9 +239,19 @@ class App:
         """Receive on every channel; when all of them have ended, so does the program."""
         async with asyncio.TaskGroup() as receivers:
             for channel in parts.channels:
-                receivers.create_task(channel.receive(parts.inboxes[channel]), name=f"receive {channel.name}")
+                receivers.create_task(self._receive_on(channel, parts), name=f"receive {channel.name}")
         if parts.channels:
             self.stopping.ask()
+
+    async def _receive_on(self, channel: Channel, parts: Parts) -> None:
+        """Nothing of a channel is parsed or delivered before it has made contact: it does not know yet who it is."""
+        await channel.open()
+        self._contacts.add(channel)
+        parts.wakeup.ring()
+        try:
+            await channel.receive(parts.inboxes[channel])
+        finally:
+            await parts.inboxes[channel].release_poll()
 
     async def _run_main(self, main: Main) -> None:
         await main(self)
@@ -255,8 +284,9 @@ class App:
             log.warning("control.elsewhere", reason=str(busy))
 
     def _control_server(self, parts: Parts) -> ControlServer:
+        desk = Desk(parts.database, parts.running)
         operations: dict[str, Operation] = {
-            **data_operations(parts.database, self._settings.storage_config()),
+            **data_operations(parts.database, self._settings.storage_config(), desk),
             "ping": self._ping,
             "ask": self._ask_operation,
             "stop": self._stop_operation,
@@ -275,7 +305,7 @@ class App:
     async def _stop_operation(self, _arguments: Mapping[str, Any]) -> None:
         self.stopping.ask()
 
-    def _health_server(self, parts: Parts) -> HealthServer:
+    def _health_server(self, parts: Parts) -> HttpServer:
         http = self._settings.http
 
         async def reasons() -> list[str]:
@@ -285,7 +315,7 @@ class App:
             await self._measure(parts)
             return self.metrics.scrape()
 
-        return HealthServer(build_pages(reasons, scrape), http.host, http.port)
+        return HttpServer(build_pages(reasons, scrape), http.host, http.port, name="health")
 
     async def _missing(self, parts: Parts) -> list[str]:
         missing = [] if await _answers(parts.database) else ["the database does not answer"]

@@ -4,6 +4,7 @@ A row is READY once its turn is committed. One attempt goes like this, and each 
 
     ready ─► started ─► channel.deliver (each part recorded) ─► sent
                 │              ├─ DeliveryRetry    ─► ready again, later; only this conversation waits
+                │              ├─ DeliveryMoved    ─► ready again, in the chat's new place
                 │              ├─ DeliveryRefused  ─► failed
                 │              └─ DeliveryUnknown, no progress, any other error  ─► unknown
                 └─ the process dies: the row stays `started`, which after its deadline means the same as unknown
@@ -23,7 +24,7 @@ previews on the screen. A takeover cancels what is not started; during a deliver
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -31,11 +32,22 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from bot.channels.base import Channel, DeliveryRefused, DeliveryRetry, DeliveryUnknown
+from bot.channels.base import (
+    Channel,
+    ChannelRefused,
+    DeliveryMoved,
+    DeliveryRefused,
+    DeliveryRetry,
+    DeliveryUnknown,
+    Document,
+    OutgoingReply,
+)
+from bot.documents import MakeDocument
 from bot.metrics import Metrics
 from bot.wakeup import Wakeup
+from dialogue.extras import decode_extras
 from storage.database import Database
-from storage.errors import ClaimLost, StorageError
+from storage.errors import ClaimLost, NotFound, StorageError
 from storage.records import ConversationRecord, OutboxRecord, OutboxState
 from storage.unit_of_work import UnitOfWork
 
@@ -47,6 +59,11 @@ DEFECTS_AT_MOST = 5  # attempts; a text that a channel cannot handle must not ho
 RETRY_MAX_S = 300.0
 
 log = structlog.get_logger(__name__)
+
+
+async def no_documents(kind: str, row: OutboxRecord, conversation: ConversationRecord) -> Document:  # noqa: ARG001 - the shape of MakeDocument
+    """Stand in where no reply has a file."""
+    raise NotFound(f"nothing here makes a file of kind {kind!r}")
 
 
 class TakenOver(Exception):
@@ -61,14 +78,20 @@ class _Attempt:
     row: OutboxRecord
     timeout_ms: int
     deadline: asyncio.Timeout
+    is_repeat: bool
 
-    async def record_chunk(self, index: int, ref: str) -> None:
-        """See `RecordChunk`. Raises ClaimLost and TakenOver."""
+    async def record(self, index: int, ref: str) -> None:
+        """See `Progress`. Raises ClaimLost and TakenOver."""
         row_id, timeout_ms = self.row.id, self.timeout_ms
         goes_on = await self.database.write(lambda unit: unit.outbox.add_chunk(row_id, index, ref, timeout_ms=timeout_ms))
         self.deadline.reschedule(asyncio.get_running_loop().time() + timeout_ms / 1000)
         if not goes_on:
             raise TakenOver("a person took the conversation")
+
+    async def orphan(self) -> None:
+        """See `Progress`."""
+        log.warning("delivery.orphan", outbox_id=self.row.id)
+        await self.database.write(lambda unit: unit.outbox.add_orphan(self.row.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +107,19 @@ class _Result:
 class Delivery:
     """Delivers the rows of the given channels."""
 
-    def __init__(self, database: Database, channels: Sequence[Channel], *, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        channels: Sequence[Channel],
+        *,
+        metrics: Metrics,
+        documents: MakeDocument = no_documents,
+        is_open: Callable[[Channel], bool] = lambda _channel: True,
+    ) -> None:
         self._database = database
         self._channels = tuple(channels)
+        self._documents = documents
+        self._is_open = is_open
         self._metrics = metrics
         self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # a lane lives while somebody uses it
         self._wakeup = Wakeup()
@@ -144,7 +177,7 @@ class Delivery:
     async def _left_behind(self) -> list[tuple[Channel, str]]:
         """Return the conversations in which something is due and nobody of this process is at work."""
         found: list[tuple[Channel, str]] = []
-        for channel in self._channels:
+        for channel in filter(self._is_open, self._channels):
             rows = await self._database.read(lambda unit, to=channel: unit.outbox.due(to.name, account=to.account))
             found += [(channel, row.conversation_id) for row in rows if row.conversation_id not in self._lanes]
         return found
@@ -165,7 +198,7 @@ class Delivery:
             started = await self._begin(channel, row)
             if started is None:
                 return False
-            result = await self._send(channel, *started)
+            result = await self._send(channel, *started, is_repeat=row.state is not OutboxState.READY)
             finished = await self._settle(channel, started[0], result)
         self._metrics.deliveries.labels(channel.name, result.outcome).inc()
         log.info("delivery.attempted", outbox_id=row.id, turn_id=row.turn_id, outcome=result.outcome, reason=result.reason, done=finished)
@@ -186,17 +219,27 @@ class Delivery:
             log.info("delivery.fenced", outbox_id=row.id)
             return None
 
-    async def _send(self, channel: Channel, row: OutboxRecord, conversation: ConversationRecord) -> _Result:
+    async def _reply(self, row: OutboxRecord, conversation: ConversationRecord) -> OutgoingReply:
+        extras = decode_extras(row.extras)
+        document = await self._documents(extras.document, row, conversation) if extras.document else None
+        return OutgoingReply(row, conversation, extras, document)
+
+    async def _send(self, channel: Channel, row: OutboxRecord, conversation: ConversationRecord, *, is_repeat: bool) -> _Result:
         """Cross the platform border, and say how far it came."""
         timeout_s = channel.capabilities.timeout_s
         result = _Result("sent")
         try:
             async with asyncio.timeout(timeout_s) as deadline:
-                attempt = _Attempt(self._database, row, _milliseconds(timeout_s), deadline)
-                await channel.deliver(row, conversation, attempt.record_chunk)
+                attempt = _Attempt(self._database, row, _milliseconds(timeout_s), deadline, is_repeat)
+                await channel.deliver(await self._reply(row, conversation), attempt)
         except DeliveryRetry as error:
             result = _Result("retry", str(error), error.after_s)
-        except DeliveryRefused as error:
+        except DeliveryMoved as error:
+            await self._move(conversation, error.chat)
+            result = _Result("retry", str(error), 0.0)
+        except ChannelRefused as error:  # the program is about to end; the operator has to act first
+            result = _Result("retry", str(error))
+        except (DeliveryRefused, NotFound) as error:  # NotFound: what the file was to hold is gone
             result = _Result("refused", str(error))
         except DeliveryUnknown as error:
             result = _Result("unknown", str(error))
@@ -212,6 +255,11 @@ class Delivery:
             log.exception("delivery.channel_failed", outbox_id=row.id, channel=channel.name)
             result = _Result("unknown", f"{type(error).__name__} in the channel", is_defect=True)
         return result
+
+    async def _move(self, conversation: ConversationRecord, chat: str) -> None:
+        old = conversation.chat.partition("/")[0]
+        log.info("delivery.chat_moved", conversation_id=conversation.id, channel=conversation.channel)
+        await self._database.write(lambda unit: unit.conversations.move(conversation.channel, conversation.account, old, chat))
 
     async def _settle(self, channel: Channel, row: OutboxRecord, result: _Result) -> bool:
         """Write down what came of it; return whether the row is finished."""

@@ -1,6 +1,7 @@
 """How the program ends: exit codes, and the one place where an exception becomes a sentence for the operator.
 
     CliError            a command cannot go on; carries message, remedy and exit code
+    ChannelRefused      a platform does not let this bot in: its token is wrong or revoked (exit code 78)
     SettingsError       a setting is wrong; names file or variable, key and what is allowed (exit code 78)
 
 Errors of `storage` and `dialogue` are mapped by `describe`. Everything else is a defect of this program and says so.
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from bot.channels.base import ChannelRefused
 from dialogue.errors import DialogueError, EngineError, ModelDownloadFailed, ModelError, ModelReferenceInvalid
 from storage.errors import ClaimLost, DatabaseBusy, DatabaseUnavailable, DatabaseUrlInvalid, SchemaMismatch, StorageError
 
@@ -102,12 +104,20 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _describe_one(error: BaseException) -> Failure:
-    if isinstance(error, KeyboardInterrupt):
-        return Failure("Interrupted.", "", ExitCode.INTERRUPTED)
-    if isinstance(error, CliError):
-        return Failure(str(error), error.hint, error.code)
-    if isinstance(error, SettingsError):
-        return Failure(str(error), f"Allowed: {error.allowed}." if error.allowed else "", ExitCode.CONFIGURATION)
+    match error:
+        case KeyboardInterrupt():
+            return Failure("Interrupted.", "", ExitCode.INTERRUPTED)
+        case CliError():
+            return Failure(str(error), error.hint, error.code)
+        case SettingsError():
+            return Failure(str(error), f"Allowed: {error.allowed}." if error.allowed else "", ExitCode.CONFIGURATION)
+        case ChannelRefused():
+            return Failure(str(error), error.hint, ExitCode.CONFIGURATION)
+        case _:
+            return _describe_other(error)
+
+
+def _describe_other(error: BaseException) -> Failure:
     for kind, code, hint in _RULES:
         if isinstance(error, kind):
             return Failure(str(error), hint, code)

@@ -8,41 +8,60 @@ once; the item is stored all the same and gets a turn of its own.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
+from bot.channels.base import POLL_LEASE_S
 from bot.metrics import Metrics
 from bot.wakeup import Wakeup
 from dialogue.messages import ConversationKey
 from storage.database import Database
+from storage.ids import new_id
 from storage.records import InboxKind, NewInboxItem
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class RunningTurn:
+    """One answer that is being made in this process."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)  # ends the answer as far as it is
+    abandon: asyncio.Event = field(default_factory=asyncio.Event)  # ends it without a word: a person took over
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # nothing of it is on its way any more
+
+
 class RunningTurns:
-    """The answers that are being made in this process, so that /stop finds them."""
+    """The answers that are being made in this process, so that /stop and a takeover find them."""
 
     def __init__(self) -> None:
-        self._stops: dict[ConversationKey, asyncio.Event] = {}
+        self._turns: dict[ConversationKey, RunningTurn] = {}
 
     @contextmanager
-    def track(self, key: ConversationKey) -> Iterator[asyncio.Event]:
-        """Yield the event that `stop` sets while the block runs. One turn per conversation at a time."""
-        stop = self._stops[key] = asyncio.Event()
+    def track(self, key: ConversationKey) -> Iterator[RunningTurn]:
+        """Yield what `stop` and `end` act on while the block runs. One turn per conversation at a time."""
+        turn = self._turns[key] = RunningTurn()
         try:
-            yield stop
+            yield turn
         finally:
-            if self._stops.get(key) is stop:  # a worker that lost its lease leaves the one of its successor
-                del self._stops[key]
+            turn.ended.set()
+            if self._turns.get(key) is turn:  # a worker that lost its lease leaves the one of its successor
+                del self._turns[key]
 
     def stop(self, key: ConversationKey) -> bool:
         """Stop the running answer of a conversation; return whether there was one."""
-        stop = self._stops.get(key)
-        if stop is not None:
-            stop.set()
-        return stop is not None
+        turn = self._turns.get(key)
+        if turn is not None:
+            turn.stop.set()
+        return turn is not None
+
+    async def end(self, key: ConversationKey) -> None:
+        """Abandon the running answer of a conversation and wait until nothing of it is on its way to the platform."""
+        turn = self._turns.get(key)
+        if turn is not None:
+            turn.abandon.set()
+            await turn.ended.wait()
 
 
 class Inbox:
@@ -68,15 +87,36 @@ class Inbox:
         self._wakeup = wakeup
         self._running = running
         self._metrics = metrics
+        self._name = new_id()  # of this process as a poller
+        self._poll_epoch: int | None = None
 
     async def offset(self) -> int | None:
         """Return the polling offset that was stored last."""
         return await self._database.read(lambda unit: unit.inbox.offset(self._channel, self._account))
 
+    async def hold_poll(self) -> bool:
+        """Take or renew the right to poll. Raises StorageError."""
+        names = (self._channel, self._account, self._name)
+        self._poll_epoch = await self._database.write(lambda unit: unit.inbox.hold_poll(*names, lease_ms=round(POLL_LEASE_S * 1000)))
+        return self._poll_epoch is not None
+
+    async def release_poll(self) -> None:
+        """Let another process poll at once. Raises StorageError."""
+        if self._poll_epoch is not None:
+            self._poll_epoch = None
+            await self._database.write(lambda unit: unit.inbox.release_poll(self._channel, self._account, self._name))
+
+    async def backlog(self) -> int:
+        """Return how many events of this channel wait for an answer. Raises StorageError."""
+        return await self._database.read(lambda unit: unit.inbox.pending(self._channel))
+
     async def accept(self, items: Sequence[NewInboxItem], offset: int | None = None) -> None:
-        """Store what is new, and the offset, in one transaction; then wake a worker. Raises StorageError."""
-        bounded = [self._bounded(item) for item in items]
-        new = await self._database.write(lambda unit: unit.inbox.accept(self._channel, self._account, bounded, offset))
+        """Store what is new, and the offset, in one transaction; then wake a worker. Raises StorageError.
+
+        Raises ClaimLost when another process polls by now: it has the same events, and its offset counts.
+        """
+        bounded, epoch = [self._bounded(item) for item in items], self._poll_epoch if offset is not None else None
+        new = await self._database.write(lambda unit: unit.inbox.accept(self._channel, self._account, bounded, offset, poll_epoch=epoch))
         log.debug("inbox.accepted", channel=self._channel, items=len(items), new=new, offset=offset)
         self._metrics.accepted.labels(self._channel).inc(new)
         if not new:  # the platform repeats itself; an old /stop must not reach a newer answer

@@ -1,4 +1,4 @@
-"""The heartbeat of a claim: keeps the lease while a turn runs, and ends the turn when the lease is lost."""
+"""The heartbeat of a claim: keeps the lease while a turn runs, and ends the turn when the lease is lost or a person takes over."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,6 +7,7 @@ from typing import Self
 
 import structlog
 
+from bot.inbox import RunningTurn
 from storage.database import Database
 from storage.errors import ClaimLost, StorageError
 from storage.records import Claim
@@ -15,22 +16,23 @@ log = structlog.get_logger(__name__)
 
 
 class Lease:
-    """Renews `claim` every `every_s` seconds while the block runs; sets `stop` when a /stop waits in the conversation."""
+    """Renews `claim` every `every_s` seconds while the block runs; sets `turn.stop` when a /stop waits in the conversation."""
 
-    def __init__(self, database: Database, claim: Claim, *, every_s: float, stop: asyncio.Event) -> None:
+    def __init__(self, database: Database, claim: Claim, *, every_s: float, turn: RunningTurn) -> None:
         self._database = database
         self._claim = claim
         self._every_s = every_s
-        self._stop = stop
+        self._turn = turn
         self._fuse: asyncio.Timeout | None = None
         self._lost = False
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._beat())
+        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     @asynccontextmanager
     async def guard(self) -> AsyncIterator[None]:
@@ -50,10 +52,17 @@ class Lease:
             await asyncio.sleep(self._every_s)
             try:
                 if await self._database.write(lambda unit: unit.inbox.renew(self._claim)):
-                    self._stop.set()
+                    self._turn.stop.set()
             except ClaimLost:
-                self._lost = True
-                if self._fuse is not None:
-                    self._fuse.reschedule(asyncio.get_running_loop().time())
+                self._lose()
             except StorageError as error:  # the database is away: the lease may outlive that
                 log.warning("lease.not_renewed", conversation_id=self._claim.conversation.id, reason=str(error))
+
+    async def _watch(self) -> None:
+        await self._turn.abandon.wait()
+        self._lose()
+
+    def _lose(self) -> None:
+        self._lost = True
+        if self._fuse is not None:
+            self._fuse.reschedule(asyncio.get_running_loop().time())

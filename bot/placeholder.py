@@ -20,6 +20,12 @@ class OutboxPlaceholder:
         self._outbox_id = row.id
         return row.placeholder_ref
 
+    async def may_show(self) -> bool:
+        """See `PlaceholderSlot`. Raises StorageError."""
+        claim = self._claim
+        conversation = await self._database.read(lambda unit: unit.conversations.get(claim.conversation.id))
+        return (conversation.owner_epoch, conversation.claim_epoch) == (claim.conversation.owner_epoch, claim.claim_epoch)
+
     async def fill(self, ref: str) -> None:
         """See `PlaceholderSlot`. Raises NotFound."""
         await self._database.write(lambda unit: unit.outbox.set_placeholder(self._outbox_id, ref))

@@ -12,6 +12,7 @@ import structlog
 
 from bot.channels.base import DeliveryError, ReplyStream
 from dialogue.messages import ReplyCommitted, ReplyDelta, ReplyEvent, ReplyRestarted
+from storage.errors import StorageError
 
 CLOSE_S = 20.0  # a preview that hangs longer than this is cancelled
 
@@ -68,7 +69,7 @@ class Preview:
         try:
             while (event := await self._next()) is not None:
                 await self._stream.show(event)
-        except DeliveryError as error:
+        except (DeliveryError, StorageError) as error:
             log.info("preview.ended", turn_id=self._turn_id, reason=str(error))
         except Exception:
             log.exception("preview.failed", turn_id=self._turn_id)

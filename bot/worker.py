@@ -5,7 +5,7 @@ answer, give the conversation back. The claim is a lease in the database with an
 runs. So the order needs no queues in memory: a conversation that somebody works on is not handed out, and what arrives in
 it meanwhile waits in the inbox. A slow model keeps workers busy, never the way in (`bot.inbox`).
 
-    turnstile ─► claim ─► parse ─► choose the turn ─► respond + previews ─► commit ─► deliver ─► release
+    turnstile ─► claim ─► parse ─► choose the turn ─► may they? ─► respond + previews ─► commit ─► deliver ─► release
 
 Looking for work. Only the worker at the turnstile asks the database; the others wait behind it. It is woken by the inbox
 of this process, and looks every POLL_S for what other processes accepted. Channels take turns, so that a busy one does not
@@ -17,7 +17,10 @@ process that is killed gives nothing back; its leases end by themselves.
 
 The races.
 - The lease is lost (a stall longer than the lease, a person takes over): the heartbeat gets ClaimLost and cancels the turn,
-  or the commit gets it. Either way nothing was written and nothing more is shown; a log line is all that remains.
+  or the commit gets it. Either way nothing was written and nothing more is shown; a log line is all that remains. A takeover
+  in this process ends the turn at once (`RunningTurns.end`); previews of another process ask before each call.
+- Too much comes in: what has waited longer than `queue_s` is answered with words instead of a generation, so the wait stays
+  bounded and the engine works on answers that somebody still waits for. Messages older than this process are not to blame.
 - /stop arrives: the inbox sets the event of the running turn at once; a /stop that another process accepted comes with the
   next heartbeat; one that was claimed together with the message it stops ends that turn before it begins.
 - The turn is committed and the process dies: the items are done, the outbox row is ready, the next run only delivers.
@@ -29,28 +32,33 @@ The races.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from bot.channels.base import Channel, ReplyTarget, UnparsableEvent
+from bot.access import LIMIT_SKILL, AccessPolicy
+from bot.channels.base import Channel, DeliveryError, FileRefused, ReplyTarget, UnparsableEvent
+from bot.command_words import say as say_command
 from bot.delivery import Delivery
-from bot.inbox import RunningTurns
+from bot.inbox import RunningTurn, RunningTurns
 from bot.lease import Lease
 from bot.metrics import Metrics
 from bot.placeholder import OutboxPlaceholder
+from bot.presses import PressHandler
 from bot.preview import Preview
 from bot.turn_choice import Chosen, Parsed, choose_turn
 from bot.wakeup import Wakeup
+from dialogue.context import guess_language, register
 from dialogue.manager import DialogueManager
-from dialogue.messages import ConversationKey, ReplyCommitted
+from dialogue.messages import Abilities, ButtonPress, ConversationKey, IncomingMessage, ReplyCommitted
+from dialogue.router import parse_command
 from dialogue.words import say
 from storage.database import Database
 from storage.errors import ClaimLost, DatabaseUnavailable, StorageError
 from storage.ids import new_id
-from storage.records import Claim, InboxRecord, NewTurn, TurnStatus
+from storage.records import Claim, InboxRecord, NewTurn, Owner, TurnStatus
 from storage.unit_of_work import UnitOfWork
 
 POLL_S = 1.0
@@ -68,6 +76,7 @@ class WorkerConfig:
     max_attempts: int = (
         3  # a turn that failed with a defect is tried this often; at most StorageConfig.max_attempts, which counts crashes too
     )
+    queue_s: float = 30.0  # LimitsSection.queue_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ class _Work:
     channel: Channel
     claim: Claim
     lease: Lease
-    stop: asyncio.Event  # ends the running answer
+    turn: RunningTurn
 
 
 class WorkerPool:
@@ -94,6 +103,9 @@ class WorkerPool:
         wakeup: Wakeup,
         metrics: Metrics,
         config: WorkerConfig,
+        presses: PressHandler,
+        access: AccessPolicy,
+        is_open: Callable[[Channel], bool] = lambda _channel: True,
     ) -> None:
         self._database = database
         self._manager = manager
@@ -103,6 +115,10 @@ class WorkerPool:
         self._wakeup = wakeup
         self._metrics = metrics
         self._config = config
+        self._presses = presses
+        self._access = access
+        self._is_open = is_open
+        self._since: int | None = None  # database time at which this pool began; None = not yet
         self._turnstile = asyncio.Lock()
         self._closed = False
         self._name = new_id()
@@ -129,10 +145,10 @@ class WorkerPool:
         refund = True
         key = ConversationKey(channel.name, channel.account, claim.conversation.chat)
         try:
-            with self._running.track(key) as stop:
-                lease = Lease(self._database, claim, every_s=self._config.lease_s / 3, stop=stop)
+            with self._running.track(key) as turn:
+                lease = Lease(self._database, claim, every_s=self._config.lease_s / 3, turn=turn)
                 async with lease, self._delivery.lane(claim.conversation.id):
-                    await self._serve_in_lane(_Work(channel, claim, lease, stop))
+                    await self._serve_in_lane(_Work(channel, claim, lease, turn))
         except ClaimLost as error:
             self._metrics.claims_lost.inc()
             log.info("worker.claim_lost", conversation_id=claim.conversation.id, reason=str(error))
@@ -164,6 +180,8 @@ class WorkerPool:
         for _ in range(len(self._channels)):
             channel = self._channels[0]
             self._channels.rotate(-1)
+            if not self._is_open(channel):
+                continue
             quiet_ms = round(self._config.quiet_s * 1000) if channel.capabilities.joins_bursts else 0
             claim = await self._database.write(
                 lambda unit, to=channel, quiet=quiet_ms: unit.inbox.claim(self._name, channel=to.name, account=to.account, quiet_ms=quiet)
@@ -183,6 +201,9 @@ class WorkerPool:
         channel, claim = work.channel, work.claim
         is_last = 1 < self._config.max_attempts <= claim.items[0].attempts  # alone, so that it takes no neighbour with it
         chosen = choose_turn(await self._parse(channel, claim), join=channel.capabilities.joins_bursts and not is_last)
+        if chosen.press is not None:
+            await self._press(work, chosen, chosen.press)
+            return
         if not chosen.messages or (chosen.is_stop and await self._did_stop(claim, chosen)):
             if chosen.items:
                 await self._database.write(lambda unit: unit.inbox.dismiss(claim, chosen.inbox_ids))
@@ -195,15 +216,16 @@ class WorkerPool:
             if claim.items[0].attempts < self._config.max_attempts:
                 raise
             log.exception("worker.gave_up", conversation_id=claim.conversation.id, attempts=claim.items[0].attempts)
-            await self._apologise(claim, chosen)
-            await self._delivery.drain(channel, claim.conversation.id)
+            await self._say_instead(work, chosen, say("poisoned", _language(chosen.messages[-1])))
 
     async def _parse(self, channel: Channel, claim: Claim) -> list[Parsed]:
         """Let the channel read the items; what it cannot read is quarantined."""
         parsed: list[Parsed] = []
         for item in claim.items:
             try:
-                parsed.append(Parsed(item, channel.parse(item)))
+                found = channel.parse(item)
+                is_press = isinstance(found, ButtonPress)
+                parsed.append(Parsed(item, None if is_press else found, found if is_press else None))
             except UnparsableEvent as error:
                 await self._quarantine(channel, item, str(error))
             except Exception as error:  # a defect of the channel is no reason to lose the conversation
@@ -221,12 +243,27 @@ class WorkerPool:
         newest = await self._database.read(lambda unit: unit.turns.list(claim.conversation.id, limit=1))
         return any(turn.status is TurnStatus.STOPPED and turn.created_at >= chosen.items[-1].received_at for turn in newest)
 
+    async def _press(self, work: _Work, chosen: Chosen, press: ButtonPress) -> None:
+        """Do what a button is for, then show it. What is shown may be lost: pressing again shows it again."""
+        outcome = await self._presses.handle(work.claim, press, chosen.inbox_ids)
+        if work.claim.conversation.owner is Owner.HUMAN:
+            return
+        try:
+            await work.channel.show_outcome(press, outcome)
+        except DeliveryError as error:
+            log.info("worker.press_not_shown", conversation_id=work.claim.conversation.id, reason=str(error))
+
     async def _turn(self, work: _Work, chosen: Chosen) -> None:
         """Respond, commit, deliver. Previews are shown only when nothing older waits to be delivered."""
         channel, conversation_id = work.channel, work.claim.conversation.id
+        if work.claim.conversation.owner is Owner.BOT:
+            chosen, refusal = await self._admit(work, chosen)
+            if refusal is not None:
+                await self._say_instead(work, chosen, refusal)
+                return
         is_clear = await self._delivery.drain(channel, conversation_id)
         if chosen.is_stopped:
-            work.stop.set()
+            work.turn.stop.set()
         async with work.lease.guard():
             committed = await self._respond(work, chosen, previews=is_clear)
         self._metrics.turn_committed(committed)
@@ -237,7 +274,8 @@ class WorkerPool:
     async def _respond(self, work: _Work, chosen: Chosen, *, previews: bool) -> ReplyCommitted:
         channel, claim, turn_id = work.channel, work.claim, new_id()
         async with AsyncExitStack() as stack:
-            events = self._manager.respond(claim, chosen.messages, chosen.inbox_ids, turn_id=turn_id, stop=work.stop)
+            able = Abilities(buttons=channel.capabilities.has_buttons, files=channel.capabilities.sends_files)
+            events = self._manager.respond(claim, chosen.messages, chosen.inbox_ids, turn_id=turn_id, stop=work.turn.stop, abilities=able)
             await stack.enter_async_context(aclosing(events))
             preview = None
             if channel.capabilities.streaming:
@@ -252,16 +290,49 @@ class WorkerPool:
                     return event
         raise RuntimeError("the dialogue ended a turn without committing it")
 
-    async def _apologise(self, claim: Claim, chosen: Chosen) -> None:
-        """Answer with the admission that there will be no answer; the failure itself is in the log."""
+    async def _admit(self, work: _Work, chosen: Chosen) -> tuple[Chosen, str | None]:
+        """Return what is to be answered, and the words that are said instead of an answer; "" = not even those."""
         message = chosen.messages[-1]
-        text = say("poisoned", message.sender.language or "en")
+        if await self._waited_too_long(chosen):
+            return chosen, say_command("overloaded_wait", _language(message))
+        verdict = await self._access.check(self._database, work.claim, message, _language(message))
+        if verdict.is_silent or verdict.text:
+            return chosen, verdict.text
+        try:
+            return replace(chosen, messages=tuple([await _complete(work.channel, one) for one in chosen.messages])), None
+        except FileRefused as error:
+            log.info("worker.file_refused", conversation_id=work.claim.conversation.id, reason=str(error))
+            return chosen, say_command(error.reason, _language(message), **error.values)
+
+    async def _waited_too_long(self, chosen: Chosen) -> bool:
+        now = await self._database.read(lambda unit: unit.now())
+        if self._since is None:
+            self._since = now
+        received_at = chosen.items[-1].received_at
+        return received_at >= self._since and now - received_at > self._config.queue_s * 1000
+
+    async def _say_instead(self, work: _Work, chosen: Chosen, text: str) -> None:
+        """Answer with these words, without a generation. They never stand in a prompt; with "" the messages are done in silence."""
+        claim, message = work.claim, chosen.messages[-1]
+        if not text:
+            await self._database.write(lambda unit: unit.inbox.dismiss(claim, chosen.inbox_ids))
+            return
+        said = "\n".join(one.text for one in chosen.messages)
 
         async def commit(unit: UnitOfWork) -> None:
-            key, sender = message.key, message.sender
-            user = await unit.users.ensure(key.channel, key.account, sender.external_id, sender.display_name, sender.language)
-            said = "\n".join(one.text for one in chosen.messages)
-            turn = NewTurn(new_id(), user.id, "", TurnStatus.FAILED, said, text, chosen.inbox_ids, in_history=False)
-            await unit.turns.commit(claim, turn, reply=text, owner_epoch=claim.conversation.owner_epoch)
+            user = await register(unit, message)
+            turn = NewTurn(new_id(), user.id, LIMIT_SKILL, TurnStatus.FAILED, said, text, chosen.inbox_ids, in_history=False)
+            reply_to = "" if claim.conversation.is_private else message.message_ref
+            await unit.turns.commit(claim, turn, reply=text, reply_to=reply_to, owner_epoch=claim.conversation.owner_epoch)
 
         await self._database.write(commit)
+        await self._delivery.drain(work.channel, claim.conversation.id)
+
+
+async def _complete(channel: Channel, message: IncomingMessage) -> IncomingMessage:
+    """Fetch the file of a message that asks for something to be done with it."""
+    return await channel.complete(message) if message.file is not None and parse_command(message.text) else message
+
+
+def _language(message: IncomingMessage) -> str:
+    return message.sender.language or guess_language(message.text)

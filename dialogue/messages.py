@@ -44,6 +44,15 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRef:
+    """A text file that came with a message, not fetched yet."""
+
+    ref: str  # the platform's id, by which its channel fetches the file
+    name: str = ""
+    size: int = 0  # bytes; 0 = the platform does not say
+
+
+@dataclass(frozen=True, slots=True)
 class IncomingMessage:
     """One message of a person, parsed from the raw bytes of a channel."""
 
@@ -52,7 +61,34 @@ class IncomingMessage:
     text: str  # control and invisible characters already removed
     is_private: bool  # False in groups: nothing of a private chat may enter the prompt
     message_ref: str = ""  # the platform's message id, to reply to
-    quoted_text: str = ""  # text of the message that this one replies to or forwards
+    quoted_text: str = ""  # text of the message that this one replies to
+    is_forward: bool = False  # somebody else's words, passed on
+    is_edit: bool = False  # a new version of the message `message_ref`
+    file: FileRef | None = None  # a text file: its own, or that of the message it replies to
+    is_unreadable: bool = False  # a picture, a voice message …: nothing of it can be read
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """Something to press under a message."""
+
+    label: str
+    data: str  # what comes back when it is pressed; at most 64 bytes
+
+
+ButtonRows = tuple[tuple[Button, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonPress:
+    """Somebody pressed a button under a message of the assistant."""
+
+    key: ConversationKey
+    sender: Sender
+    data: str  # `Button.data`
+    is_private: bool
+    message_ref: str  # the message under which the button stands
+    press_ref: str  # the platform's id of this press
 
 
 @dataclass(frozen=True, slots=True)

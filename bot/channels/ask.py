@@ -9,12 +9,21 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot.channels.base import ChannelCapabilities, Inlet, PlaceholderSlot, RecordChunk, ReplyStream, ReplyTarget
+from bot.channels.base import (
+    ChannelCapabilities,
+    Inlet,
+    OutgoingReply,
+    PlaceholderSlot,
+    Progress,
+    ReplyStream,
+    ReplyTarget,
+    SimpleChannel,
+)
 from bot.channels.json_event import read_object, text_field
 from dialogue.messages import ConversationKey, IncomingMessage, ReplyCommitted, ReplyEvent, ReplyTimings, Sender
 from dialogue.normalise import clean_text
 from storage.ids import new_id
-from storage.records import ConversationRecord, InboxRecord, NewInboxItem, OutboxRecord, TurnRecord
+from storage.records import InboxRecord, NewInboxItem, TurnRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class _Asker:
     answer: asyncio.Future[AskResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-class AskChannel:
+class AskChannel(SimpleChannel):
     """Lives as long as its process; its account is its own, so that no other process takes its questions."""
 
     name = "ask"
@@ -89,7 +98,8 @@ class AskChannel:
         self._chats[target.turn_id] = chat
         return _AskStream(self._askers.get(chat))
 
-    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:  # noqa: ARG002
+    async def deliver(self, reply: OutgoingReply, progress: Progress) -> None:  # noqa: ARG002 - nothing here can be half sent
+        row = reply.row
         asker = self._askers.get(self._chats.pop(row.turn_id or "", ""))
         if asker is not None and asker.committed is not None and not asker.answer.done():
             asker.answer.set_result(AskResult(row.text, asker.committed.turn, asker.committed.timings))

@@ -13,10 +13,12 @@ from bot.channels.base import (
     DeliveryRetry,
     DeliveryUnknown,
     Inlet,
+    OutgoingReply,
     PlaceholderSlot,
-    RecordChunk,
+    Progress,
     ReplyStream,
     ReplyTarget,
+    SimpleChannel,
     UnparsableEvent,
     inbox_kind,
 )
@@ -41,10 +43,10 @@ from dialogue.messages import (
     Sender,
 )
 from dialogue.normalise import clean_text
-from storage.records import ConversationRecord, InboxKind, InboxRecord, NewInboxItem, OutboxRecord
+from storage.records import InboxKind, InboxRecord, NewInboxItem, OutboxRecord
 
 
-class FakeChannel:
+class FakeChannel(SimpleChannel):
     """The channel of a FakePlatform. Messages that name no text (stickers) are not answered."""
 
     name = "fake"
@@ -98,21 +100,25 @@ class FakeChannel:
     def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:
         return _FakeStream(self._platform, target, slot)
 
-    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:
+    async def deliver(self, reply: OutgoingReply, progress: Progress) -> None:
+        row, conversation = reply.row, reply.conversation
         with _translated():
             for index, part in enumerate(split(row.text, self._max_text)):
                 if self._editing:
-                    await self._edit_part(row, conversation.chat, index, part, record_chunk)
+                    await self._edit_part(row, conversation.chat, index, part, progress)
                 elif index >= len(row.chunks):
-                    await record_chunk(index, await self._platform.send(conversation.chat, part, row.reply_to))
+                    await progress.record(index, await self._platform.send(conversation.chat, part, row.reply_to))
 
-    async def _edit_part(self, row: OutboxRecord, chat: str, index: int, part: str, record_chunk: RecordChunk) -> None:
+    async def _edit_part(self, row: OutboxRecord, chat: str, index: int, part: str, progress: Progress) -> None:
         if index < len(row.chunks):
             ref = row.chunks[index]
         else:
-            first = row.placeholder_ref if index == 0 else ""
-            ref = first or await self._platform.send(chat, PLACEHOLDER, row.reply_to)
-            await record_chunk(index, ref)
+            ref = row.placeholder_ref if index == 0 else ""
+            if not ref:
+                if progress.is_repeat and index == len(row.chunks):
+                    await progress.orphan()
+                ref = await self._platform.send(chat, PLACEHOLDER, row.reply_to)
+            await progress.record(index, ref)
         await self._platform.edit(chat, ref, part)
 
 
@@ -136,6 +142,8 @@ class _FakeStream:
                 text, self._text = PLACEHOLDER, ""
             case ReplyCommitted():
                 return
+        if not await self._slot.may_show():
+            return
         with _translated():
             chat = self._target.conversation.chat
             if not self._ref:

@@ -17,17 +17,19 @@ from bot.channels.base import (
     ChannelCapabilities,
     DeliveryUnknown,
     Inlet,
+    OutgoingReply,
     PlaceholderSlot,
-    RecordChunk,
+    Progress,
     ReplyStream,
     ReplyTarget,
+    SimpleChannel,
     inbox_kind,
 )
 from bot.channels.json_event import read_object, text_field
 from dialogue.messages import ConversationKey, IncomingMessage, ReplyCommitted, ReplyDelta, ReplyEvent, ReplyRestarted, ReplyWaiting, Sender
 from dialogue.normalise import clean_text
 from storage.ids import new_id
-from storage.records import ConversationRecord, InboxRecord, NewInboxItem, OutboxRecord, TurnStatus
+from storage.records import InboxRecord, NewInboxItem, TurnStatus
 
 CHAT = "local"
 
@@ -84,7 +86,7 @@ class _Question:
             self.answered.set_exception(error)
 
 
-class TerminalChannel:
+class TerminalChannel(SimpleChannel):
     """The conversation of the person who runs this process."""
 
     name = "terminal"
@@ -140,7 +142,8 @@ class TerminalChannel:
         self._turns[target.turn_id] = event_id
         return _TerminalStream(self, self.screen, event_id)
 
-    async def deliver(self, row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:  # noqa: ARG002
+    async def deliver(self, reply: OutgoingReply, progress: Progress) -> None:  # noqa: ARG002 - nothing here can be half sent
+        row = reply.row
         if row.id in self._delivered:
             return
         event_id = self._turns.pop(row.turn_id or "", "")

@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 
 from bot.errors import ExitCode, describe
-from bot.health import HealthServer, build_pages
+from bot.health import HttpServer, build_pages
 from bot.metrics import Metrics
 from dialogue.engine.base import EngineHealth
 from dialogue.messages import ReplyCommitted, ReplyTimings
@@ -26,13 +26,13 @@ def _pages(*reasons: str, scraped: bytes = b"x 1\n") -> Starlette:
     return build_pages(missing, scrape)
 
 
-async def _get(server: HealthServer, path: str) -> httpx2.Response:
+async def _get(server: HttpServer, path: str) -> httpx2.Response:
     async with httpx2.AsyncClient(trust_env=False) as client:
         return await client.get(f"http://{server.host}:{server.port}{path}")
 
 
-async def _serve(*reasons: str) -> tuple[HealthServer, asyncio.Task[None]]:
-    server = HealthServer(_pages(*reasons), "127.0.0.1", 0)
+async def _serve(*reasons: str) -> tuple[HttpServer, asyncio.Task[None]]:
+    server = HttpServer(_pages(*reasons), "127.0.0.1", 0)
     return server, asyncio.create_task(server.run())
 
 
@@ -71,7 +71,7 @@ async def test_a_taken_port_is_told_in_a_sentence() -> None:
     """The second server on a port names the address and the setting, with the exit code for "later"."""
     server, task = await _serve()
     with pytest.raises(OSError, match=str(server.port)) as caught:
-        HealthServer(_pages(), "127.0.0.1", server.port)
+        HttpServer(_pages(), "127.0.0.1", server.port)
     assert caught.value.errno == errno.EADDRINUSE
     failure = describe(caught.value)
     assert (failure.code, "[http] port" in failure.hint) == (ExitCode.TEMPORARY, True)
@@ -86,7 +86,7 @@ async def test_cancelling_ends_it() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    HealthServer(_pages(), "127.0.0.1", server.port).release()
+    HttpServer(_pages(), "127.0.0.1", server.port).release()
 
 
 def test_metrics_speak_of_turns_tokens_and_rows() -> None:
