@@ -37,6 +37,8 @@ UNDELIVERED: Final = text("state IN ('ready', 'started', 'unknown')")
 RESERVED: Final = text("state = 'reserved'")
 QUARANTINED: Final = text("state = 'quarantined'")
 UNSENT: Final = text("state <> 'sent'")
+SIGNED: Final = text("sender <> ''")
+ORPHANED: Final = text("orphans > 0")
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER column
 
@@ -144,7 +146,7 @@ turns: Final = Table(
     _reference("conversation_id", "conversations.id", primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     _id(nullable=False, unique=True),
-    _reference("user_id", "users.id", nullable=False, index=True),
+    _reference("user_id", "users.id", nullable=False),
     _words("skill"),
     Column("status", Text, nullable=False),
     _words("user_text"),
@@ -156,6 +158,7 @@ turns: Final = Table(
     Column("in_history", Boolean, nullable=False),
     _time("created_at"),
     CheckConstraint("status IN ('answered', 'stopped', 'failed', 'unanswered')", name="status"),
+    Index("ix_turns_user_id_created_at", "user_id", "created_at"),
     sqlite_with_rowid=False,  # the turns of one conversation lie side by side
 )
 
@@ -182,12 +185,14 @@ inbox: Final = Table(
     _time("received_at"),
     _id("turn_id", index=True),
     _words("error"),
+    _words("sender"),  # the platform's id of who sent it; "" = not known
     UniqueConstraint("channel", "account", "event_id"),
     CheckConstraint("kind IN ('message', 'stop')", name="kind"),
     CheckConstraint("state IN ('new', 'claimed', 'done', 'quarantined')", name="state"),
     sqlite_autoincrement=True,  # a number is never used twice, so an old claim never names a new item
 )
 Index("ix_inbox_waiting", inbox.c.conversation_id, inbox.c.seq, sqlite_where=WAITING, postgresql_where=WAITING)
+Index("ix_inbox_sender", inbox.c.channel, inbox.c.account, inbox.c.sender, sqlite_where=SIGNED, postgresql_where=SIGNED)
 Index("ix_inbox_quarantined", inbox.c.seq, sqlite_where=QUARANTINED, postgresql_where=QUARANTINED)
 
 outbox: Final = Table(
@@ -206,6 +211,8 @@ outbox: Final = Table(
     _time("next_attempt_at"),
     _words("error"),
     _time("created_at"),
+    _words("extras"),  # opaque to storage: what the channel adds to the text
+    _count("orphans"),
     CheckConstraint("state IN ('reserved', 'ready', 'started', 'sent', 'unknown', 'failed', 'cancelled')", name="state"),
     sqlite_autoincrement=True,
 )
@@ -213,6 +220,7 @@ Index("ix_outbox_due", outbox.c.next_attempt_at, sqlite_where=UNDELIVERED, postg
 Index("ix_outbox_lane", outbox.c.conversation_id, outbox.c.seq, sqlite_where=UNDELIVERED, postgresql_where=UNDELIVERED)
 Index("ix_outbox_reserved", outbox.c.conversation_id, unique=True, sqlite_where=RESERVED, postgresql_where=RESERVED)
 Index("ix_outbox_unsent", outbox.c.state, outbox.c.seq, sqlite_where=UNSENT, postgresql_where=UNSENT)
+Index("ix_outbox_orphaned", outbox.c.seq, sqlite_where=ORPHANED, postgresql_where=ORPHANED)
 
 outbox_chunks: Final = Table(
     "outbox_chunks",
@@ -232,6 +240,7 @@ channel_offsets: Final = Table(
     _count("poll_epoch"),
     _time("lease_until", nullable=True),
 )
+Index("ix_channel_offsets_leased", channel_offsets.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 
 feedback: Final = Table(
     "feedback",

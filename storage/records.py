@@ -62,6 +62,9 @@ class NewInboxItem:
     raw: bytes
     kind: InboxKind = InboxKind.MESSAGE
     is_private: bool = True
+    sender: str = ""  # the platform's id of who sent it, so that exports and erasures reach it; "" = nobody's words
+    moved_from: str = ""  # with `moved_to`: the platform gave this chat a new id
+    moved_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,14 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a user has used since some time."""
+
+    turns: int  # those with words of the user
+    tokens: int  # of prompts and answers
+
+
+@dataclass(frozen=True, slots=True)
 class NewTurn:
     """What the dialogue hands over to be committed in one transaction."""
 
@@ -164,6 +175,7 @@ class NewTurn:
     window_start: int | None = None  # new value when the history was cut
     summary: str | None = None  # new rolling summary
     sticky_skill: str | None = None  # new sticky choice
+    extras: str = ""  # goes to the outbox row as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +193,8 @@ class OutboxRecord:
     next_attempt_at: int
     error: str
     created_at: int
+    extras: str = ""  # opaque JSON between the channel and whoever wrote the reply: buttons, an attachment; "" = none
+    orphans: int = 0  # placeholders that may stand on the screen without ever getting a text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,39 +1,16 @@
-"""Conversations: who owns them, what sticks to them. A person takes over here, and gives back here."""
+"""Conversations: their chats, what sticks to them, who waits in them."""
 
-from typing import Any
+from sqlalchemy import ColumnElement, and_, case, delete, select
 
-from sqlalchemy import ColumnElement, Row, and_, case, select, update
-
-from storage.errors import NotFound
 from storage.ids import new_id
-from storage.models import UNDELIVERED, conversations, outbox
-from storage.records import ConversationRecord, OutboxState, Owner, Takeover
-from storage.repositories.audit import AuditRepository
-from storage.repositories.base import Repository
-from storage.repositories.outbox import NEVER, OutboxRepository
+from storage.models import conversations
+from storage.records import ConversationRecord
+from storage.repositories.handover import HandOverRepository, conversation_record
+from storage.repositories.moving import ChatMove
+from storage.repositories.user_data import is_named_after
 
 
-def conversation_record(row: Row[Any]) -> ConversationRecord:
-    """Return the frozen record of a row of `conversations`."""
-    return ConversationRecord(
-        id=row.id,
-        channel=row.channel,
-        account=row.account,
-        chat=row.chat,
-        is_private=row.is_private,
-        owner=Owner(row.owner),
-        owner_epoch=row.owner_epoch,
-        claim_epoch=row.claim_epoch,
-        waiting_since=row.waiting_since,
-        skill=row.skill,
-        window_start=row.window_start,
-        summary=row.summary,
-        turns=row.turns,
-        created_at=row.created_at,
-    )
-
-
-class ConversationRepository(Repository):
+class ConversationRepository(HandOverRepository):
     """Rows of `conversations`."""
 
     async def ensure(self, channel: str, account: str, chat: str, is_private: bool) -> ConversationRecord:  # noqa: FBT001 - a fact of the chat
@@ -46,12 +23,6 @@ class ConversationRepository(Repository):
             set_={"is_private": and_(conversations.c.is_private, statement.excluded.is_private)},
         ).returning(conversations)
         return conversation_record((await self._run(statement)).one())
-
-    async def get(self, conversation_id: str) -> ConversationRecord:
-        """Return the conversation. Raises NotFound."""
-        return conversation_record(
-            await self._one(select(conversations).where(conversations.c.id == conversation_id), "no such conversation")
-        )
 
     async def find(self, channel: str, account: str, chat: str) -> ConversationRecord | None:
         """Return the conversation of this chat, or None."""
@@ -84,48 +55,21 @@ class ConversationRepository(Repository):
         since = case((conversations.c.waiting_since.is_(None), await self._now()), else_=conversations.c.waiting_since)
         await self._change(conversation_id, waiting_since=since if waiting else None)
 
-    async def take(self, conversation_id: str, actor: str) -> Takeover:
-        """Give the conversation to a person: from the commit of this unit on, the bot begins no new message in it.
+    async def move(self, channel: str, account: str, old_chat: str, new_chat: str) -> None:
+        """Follow a chat whose platform gave it a new id, with its threads; nothing happens when nobody knows the old one.
 
-        What the bot reserved or had ready is cancelled, what is unknown is not tried again. `Takeover.in_flight` is the one
-        message that is crossing the border right now: the takeover is complete when that row has left `started`, or when the
-        caller marked it unknown after the time-out of a request. What a person wrote is still delivered. Raises NotFound.
+        If the new chat has a conversation, what waits in the old one is answered and delivered there. A person who has the old
+        conversation has the new one then. May be repeated.
         """
-        taken = await self._hand_over(conversation_id, Owner.HUMAN)
-        of_bot = and_(outbox.c.conversation_id == conversation_id, outbox.c.turn_id.is_not(None))
-        queued = outbox.c.state.in_([OutboxState.RESERVED, OutboxState.READY])
-        await self._run(update(outbox).where(of_bot, queued).values(state=OutboxState.CANCELLED, error=f"taken over by {actor}"))
-        await self._run(update(outbox).where(of_bot, outbox.c.state == OutboxState.UNKNOWN).values(next_attempt_at=NEVER))
-        await AuditRepository(self._context).append(actor, "conversation.take", conversation_id, "")
-        return Takeover(taken, await OutboxRepository(self._context).in_flight(conversation_id))
+        await ChatMove(self._context).move(channel, account, old_chat, new_chat)
 
-    async def release(self, conversation_id: str, actor: str) -> ConversationRecord:
-        """Give the conversation back to the bot; nothing happens if the bot has it. What the person wrote is still delivered.
+    async def erase_chat(self, conversation_id: str) -> bool:
+        """Delete a private conversation of somebody who is not known, with everything in it. False: it is a group, or theirs is known.
 
-        Raises NotFound.
+        Somebody who was erased and writes again leaves such a conversation: `users.erase` cannot reach it.
         """
-        before = await self.get(conversation_id)
-        if before.owner is Owner.BOT:
-            return before
-        given = await self._hand_over(conversation_id, Owner.BOT)
-        await AuditRepository(self._context).append(actor, "conversation.release", conversation_id, "")
-        return given
-
-    async def _hand_over(self, conversation_id: str, owner: Owner) -> ConversationRecord:
-        statement = (
-            update(conversations)
-            .where(conversations.c.id == conversation_id)
-            .values(owner=owner, owner_epoch=conversations.c.owner_epoch + 1, waiting_since=None)
-            .returning(conversations)
-        )
-        changed = conversation_record(await self._one(statement, "no such conversation"))
-        by_person = and_(outbox.c.conversation_id == conversation_id, outbox.c.turn_id.is_(None), UNDELIVERED)
-        await self._run(update(outbox).where(by_person).values(owner_epoch=changed.owner_epoch))
-        return changed
-
-    async def _change(self, conversation_id: str, **values: Any) -> None:
-        if not await self._changed(update(conversations).where(conversations.c.id == conversation_id).values(**values)):
-            raise NotFound("no such conversation")
+        nobodys = and_(conversations.c.id == conversation_id, conversations.c.is_private, conversations.c.user_id.is_(None))
+        return bool(await self._changed(delete(conversations).where(nobodys, ~is_named_after())))
 
 
 def _key(channel: str, account: str, chat: str) -> tuple[ColumnElement[bool], ...]:

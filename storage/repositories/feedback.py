@@ -32,6 +32,11 @@ class FeedbackRepository(Repository):
         statement = statement.on_conflict_do_update(index_elements=["turn_id", "user_id"], set_=values).returning(feedback)
         return feedback_record((await self._run(statement)).one())
 
+    async def of(self, turn_id: str, user_id: str) -> FeedbackRecord | None:
+        """Return the opinion of this user on this turn, or None."""
+        found = await self._first(select(feedback).where(feedback.c.turn_id == turn_id, feedback.c.user_id == user_id))
+        return None if found is None else feedback_record(found)
+
     async def list(self, limit: int = 100, before: str | None = None, rating: int | None = None) -> tuple[FeedbackRecord, ...]:
         """Return the newest opinions of all users, newest first; with `before`, those with a smaller id. For the owner's reports."""
         statement = select(feedback).order_by(feedback.c.id.desc()).limit(limit)

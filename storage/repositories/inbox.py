@@ -10,29 +10,23 @@ older worker can write nothing (`fence`). Other conversations are not touched by
 
 from collections.abc import Sequence
 from functools import cache
-from itertools import groupby, takewhile
-from typing import Any, Final
+from itertools import takewhile
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Executable, Row, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Row, and_, bindparam, delete, exists, func, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
-from storage.ids import new_id
-from storage.models import WAITING, channel_offsets, conversations, inbox
-from storage.records import Claim, InboxKind, InboxRecord, InboxState, NewInboxItem
-from storage.repositories.base import NewInsert
-from storage.repositories.conversations import conversation_record
+from storage.models import QUARANTINED, WAITING, conversations, inbox
+from storage.records import Claim, InboxKind, InboxRecord, InboxState
+from storage.repositories.accepting import AcceptingRepository
 from storage.repositories.fence import HELD, FencedRepository, held
+from storage.repositories.handover import conversation_record
 
 _IMPATIENCE = 5  # a burst that never ends is answered after this many quiet windows
 _SKIPPED_AT_MOST = 64  # quarantined conversations that one claim passes by, so that a unit stays short
 _EXPIRED_AT_ONCE = 1000
 _DAY_MS = 86_400_000
 
-STILL_PENDING: Final = {  # what `conversations` says about the items that wait; lock the conversation before
-    name: select(extreme(inbox.c.received_at)).where(inbox.c.conversation_id == conversations.c.id, WAITING).scalar_subquery()
-    for name, extreme in (("pending_since", func.min), ("pending_last", func.max))
-}
-_RECOUNT = update(conversations).where(conversations.c.id == bindparam("of")).values(STILL_PENDING)
 _WAITING_ITEMS = select(inbox).where(inbox.c.conversation_id == bindparam("of"), WAITING).order_by(inbox.c.seq).limit(bindparam("most"))
 _HAND_OUT = (
     update(inbox)
@@ -86,27 +80,8 @@ def inbox_record(row: Row[Any]) -> InboxRecord:
     )
 
 
-class InboxRepository(FencedRepository):
+class InboxRepository(AcceptingRepository, FencedRepository):
     """Rows of `inbox`, and what `conversations` knows about them."""
-
-    async def accept(self, channel: str, account: str, items: Sequence[NewInboxItem], offset: int | None = None) -> int:
-        """Store events as they came in, with the polling offset that confirms them. Return how many were new.
-
-        Acknowledge to the platform only after the unit's commit. An event id that is already there changes nothing.
-        """
-        new = 0
-        # In the order of chats, so that two accepting processes never wait for one another in a circle.
-        for chat, group in groupby(sorted(items, key=lambda item: item.chat), key=lambda item: item.chat):
-            new += await self._accept_chat(channel, account, chat, tuple(group))
-        if offset is not None:
-            await self._store_offset(channel, account, offset)
-        return new
-
-    async def offset(self, channel: str, account: str) -> int | None:
-        """Return the stored polling offset, or None before the first one."""
-        return await self._scalar(
-            select(channel_offsets.c.event_offset).where(channel_offsets.c.channel == channel, channel_offsets.c.account == account)
-        )
 
     async def claim(
         self, worker: str, *, channel: str | None = None, account: str | None = None, quiet_ms: int = 0, limit: int = 20
@@ -161,9 +136,13 @@ class InboxRepository(FencedRepository):
         return True
 
     async def free_all_leases(self) -> None:
-        """Let every conversation be claimed at once. Only for a process that knows it is alone, such as the owner of a SQLite file."""
+        """Let every conversation be claimed, and every account polled, at once.
+
+        Only for a process that knows it is alone, such as the owner of a SQLite file.
+        """
         leased = update(conversations).where(conversations.c.lease_until.is_not(None))
         await self._run(leased.values(lease_until=None, claimed_by=""))
+        await self._free_poll_leases()
 
     async def dismiss(self, claim: Claim, inbox_ids: Sequence[str]) -> None:
         """Claimed → done without a turn: there is nothing to answer in them. Raises ClaimLost."""
@@ -185,6 +164,10 @@ class InboxRepository(FencedRepository):
         """Return how many items wait for an answer."""
         statement = select(func.count()).select_from(inbox).where(WAITING)
         return await self._scalar(statement if channel is None else statement.where(inbox.c.channel == channel))
+
+    async def quarantined_count(self) -> int:
+        """Return how many items were set aside."""
+        return await self._scalar(select(func.count()).select_from(inbox).where(QUARANTINED))
 
     async def oldest_pending_age_ms(self) -> int:
         """Return for how long the oldest waiting item has waited; 0 when nothing waits."""
@@ -208,23 +191,6 @@ class InboxRepository(FencedRepository):
         # The oldest by number: looking for them by time would read the whole table.
         oldest = select(inbox.c.seq).where(inbox.c.state == InboxState.DONE).order_by(inbox.c.seq).limit(_EXPIRED_AT_ONCE)
         return await self._changed(delete(inbox).where(inbox.c.seq.in_(oldest), inbox.c.received_at < before))
-
-    async def _accept_chat(self, channel: str, account: str, chat: str, items: tuple[NewInboxItem, ...]) -> int:
-        now = await self._now()
-        is_private = all(item.is_private for item in items)
-        chat_row = {"id": new_id(), "channel": channel, "account": account, "chat": chat, "is_private": is_private, "now": now}
-        conversation_id = (await self._run(_open_chat(self._insert), chat_row)).scalar_one()
-        shared = {"channel": channel, "account": account, "conversation_id": conversation_id, "received_at": now}
-        rows = [{**shared, "event_id": item.event_id, "raw": item.raw, "kind": item.kind} for item in items]
-        # RETURNING, because drivers do not count the rows of several parameter sets.
-        stored = len((await self._run(_store_items(self._insert), rows if len(rows) > 1 else rows[0])).all())
-        if stored != len(items):
-            await self._recount(conversation_id)
-        return stored
-
-    async def _store_offset(self, channel: str, account: str, offset: int) -> None:
-        statement = self._insert(channel_offsets).values(channel=channel, account=account, event_offset=offset)
-        await self._run(statement.on_conflict_do_update(index_elements=["channel", "account"], set_={"event_offset": offset}))
 
     async def _hand_out(self, conversation_id: str, limit: int) -> tuple[InboxRecord, ...]:
         """Mark the oldest waiting items as claimed and return them; quarantine what was handed out too often."""
@@ -252,28 +218,6 @@ class InboxRepository(FencedRepository):
     async def _set_aside(self, numbers: Sequence[int], error: str) -> int:
         values = {"state": InboxState.QUARANTINED, "error": error}
         return await self._changed(update(inbox).where(inbox.c.seq.in_(numbers), WAITING).values(**values))
-
-    async def _recount(self, conversation_id: str) -> None:
-        await self._run(_RECOUNT, {"of": conversation_id})
-
-
-@cache
-def _open_chat(new: NewInsert) -> Executable:
-    """Return the INSERT that makes or locks a conversation, notes that something waits in it, and returns its id."""
-    now = bindparam("now", type_=BigInteger)
-    statement = new(conversations).values(pending_since=now, pending_last=now, created_at=now)
-    c, proposed = conversations.c, statement.excluded
-    changes = {
-        "is_private": c.is_private & proposed.is_private,
-        "pending_since": func.coalesce(c.pending_since, proposed.pending_since),
-        "pending_last": proposed.pending_last,
-    }
-    return statement.on_conflict_do_update(index_elements=["channel", "account", "chat"], set_=changes).returning(c.id)
-
-
-@cache
-def _store_items(new: NewInsert) -> Executable:
-    return new(inbox).values(state=InboxState.NEW).on_conflict_do_nothing().returning(inbox.c.seq)
 
 
 @cache

@@ -1,16 +1,19 @@
 """Turns: what was said, side by side for each conversation. `commit` is the one place where an answer comes to be."""
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import Executable, Row, bindparam, delete, func, insert, select, update
 
 from storage.errors import ClaimLost, StorageError
 from storage.ids import new_id
 from storage.models import RESERVED, WAITING, conversations, inbox, outbox, turn_documents, turns
-from storage.records import Claim, InboxState, NewTurn, OutboxRecord, OutboxState, Owner, TurnRecord, TurnStatus
+from storage.records import Claim, InboxState, NewTurn, OutboxRecord, OutboxState, Owner, TurnRecord, TurnStatus, Usage
+from storage.repositories.base import NewInsert
 from storage.repositories.fence import FencedRepository
-from storage.repositories.inbox import STILL_PENDING
-from storage.repositories.outbox import OutboxRepository, outbox_record
+from storage.repositories.outbox import NO_PLACEHOLDER_KNOWN, OutboxRepository
+from storage.repositories.outbox_reading import outbox_record
+from storage.repositories.pending import STILL_PENDING
 
 _DAY_MS = 86_400_000
 _EXPIRED_AT_ONCE = 1000
@@ -25,14 +28,21 @@ _ANSWER_UP_TO = (
     .returning(inbox.c.seq)
 )
 _CHANGE = update(conversations).where(conversations.c.id == bindparam("of")).values(STILL_PENDING)
-_USE_RESERVED = update(outbox).where(outbox.c.conversation_id == bindparam("of"), RESERVED).returning(outbox)
-_INSERT_REPLY = insert(outbox).returning(outbox)
+_USE_RESERVED = (
+    update(outbox)
+    .where(outbox.c.conversation_id == bindparam("of"), RESERVED)
+    .values(orphans=outbox.c.orphans + NO_PLACEHOLDER_KNOWN)
+    .returning(outbox)
+)
 _WINDOW = (
     select(turns)
     .where(turns.c.conversation_id == bindparam("of"), turns.c.seq > bindparam("after"), turns.c.in_history)
     .order_by(turns.c.seq.desc())
     .limit(bindparam("most"))
 )
+_USED = select(
+    func.count().label("turns"), func.coalesce(func.sum(turns.c.prompt_tokens + turns.c.completion_tokens), 0).label("tokens")
+).where(turns.c.user_id == bindparam("of_user"), turns.c.created_at >= bindparam("since"), turns.c.user_text != "")
 
 
 def turn_record(row: Row[Any]) -> TurnRecord:
@@ -94,6 +104,11 @@ class TurnRepository(FencedRepository):
         """Return the turn. For operators and replay, who know the id. Raises NotFound."""
         return turn_record(await self._one(select(turns).where(turns.c.id == turn_id), "no such turn"))
 
+    async def usage(self, user_id: str, *, since: int) -> Usage:
+        """Return what this user has used since that time (milliseconds): turns with words of theirs, and the tokens of these."""
+        used = (await self._run(_USED, {"of_user": user_id, "since": since})).one()
+        return Usage(used.turns, int(used.tokens))
+
     async def document(self, turn_id: str) -> bytes | None:
         """Return the document of the turn; None when it has none any more."""
         return await self._scalar(select(turn_documents.c.document).where(turn_documents.c.turn_id == turn_id))
@@ -150,13 +165,25 @@ class TurnRepository(FencedRepository):
             "text": reply,
             "owner_epoch": held.owner_epoch,
             "next_attempt_at": now,
+            "extras": turn.extras,
         }
         if reply_to:
             values["reply_to"] = reply_to
         row = await self._first(_USE_RESERVED, {"of": held.id, **values})
         if row is None:
-            row = (await self._run(_INSERT_REPLY, {"id": new_id(), "conversation_id": held.id, "created_at": now, **values})).one()
+            fresh = {"id": new_id(), "conversation_id": held.id, "created_at": now, **values}
+            row = (await self._run(_insert_reply(self._insert), fresh)).one()
         return outbox_record(row)
+
+
+@cache
+def _insert_reply(new: NewInsert) -> Executable:
+    """Return the INSERT of a reply. A row that was reserved for this turn and cancelled by an operator comes back to life."""
+    statement = new(outbox)
+    given = ("conversation_id", "state", "text", "owner_epoch", "next_attempt_at", "extras", "reply_to")
+    fresh = {name: statement.excluded[name] for name in given}
+    was_cancelled = outbox.c.state == OutboxState.CANCELLED
+    return statement.on_conflict_do_update(index_elements=["turn_id"], set_=fresh, where=was_cancelled).returning(outbox)
 
 
 def _changes(held: Row[Any], turn: NewTurn) -> dict[str, Any]:

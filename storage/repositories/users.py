@@ -88,18 +88,22 @@ class UserRepository(Repository):
         await self._run(delete(profile_notes).where(profile_notes.c.user_id == user_id))
         return len(before.notes) + sum(1 for value in (before.name, before.language, before.tone) if value)
 
-    async def export(self, user_id: str) -> dict[str, Any]:
-        """Return everything about the user, ready for JSON: private chats whole, of groups only the user's own turns. Raises NotFound."""
-        await self._check(user_id)
-        return await UserData(self._context).export(user_id)
+    async def export(self, user_id: str, conversation_id: str | None = None) -> dict[str, Any]:
+        """Return everything about the user, ready for JSON: private chats whole, of groups only the user's own turns. Raises NotFound.
 
-    async def erase(self, user_id: str) -> dict[str, int]:
+        With a conversation: only what the user did in that one.
+        """
+        await self._check(user_id)
+        return await UserData(self._context).export(user_id, conversation_id)
+
+    async def erase(self, user_id: str, conversation_id: str | None = None) -> dict[str, int]:
         """Delete everything about the user; return how many rows of each table went. Raises NotFound.
 
+        With a conversation: only what the user did in that one; profile, notes, identities and other chats stay.
         The bytes leave the files only with `Database.scrub`, after this unit is committed.
         """
         await self._check(user_id)
-        return await UserData(self._context).erase(user_id)
+        return await UserData(self._context).erase(user_id, conversation_id)
 
     async def _check(self, user_id: str) -> None:
         if await self._first(select(users.c.id).where(users.c.id == user_id)) is None:

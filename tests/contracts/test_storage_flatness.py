@@ -18,7 +18,10 @@ from tests.storage.world import ACCOUNT, CHANNEL, accept, answer, claim, item, s
 Statement = tuple[str, Any]
 
 # A partial index holds only what waits, so reading all of one is fine.
-_PARTIAL = "ix_inbox_(waiting|quarantined)|ix_outbox_(due|lane|unsent)|ix_conversations_(pending|pending_channel|leased|waiting)"
+_PARTIAL = (
+    "ix_inbox_(waiting|quarantined)|ix_outbox_(due|lane|unsent|orphaned)|ix_channel_offsets_leased|"
+    "ix_conversations_(pending|pending_channel|leased|waiting)"
+)
 _READS_ALL = {
     "sqlite": re.compile(rf"^SCAN (?!\d+ CONSTANT ROW|CONSTANT ROW|\w+ USING (COVERING )?INDEX ({_PARTIAL})\b)"),
     "postgresql": re.compile(r"Seq Scan"),
@@ -105,6 +108,10 @@ async def test_the_sweeps_read_no_table_through(database: Database, statements: 
         lambda unit: unit.outbox.due(CHANNEL, account=ACCOUNT),
         lambda unit: unit.outbox.head(held.conversation.id),
         lambda unit: unit.outbox.counts(),
+        lambda unit: unit.outbox.orphans(),
+        lambda unit: unit.outbox.list(orphaned=True),
+        lambda unit: unit.inbox.quarantined_count(),
+        lambda unit: unit.turns.usage(held.conversation.id, since=0),
         lambda unit: unit.inbox.pending(),
         lambda unit: unit.inbox.oldest_pending_age_ms(),
         lambda unit: unit.inbox.list(InboxState.QUARANTINED),

@@ -21,8 +21,10 @@ async def due(database: Database, channel: str | None = None) -> list[str]:
 
 
 async def start(database: Database, row: OutboxRecord) -> OutboxRecord:
-    """Start sending."""
-    return await database.write(lambda unit: unit.outbox.start(row.id))
+    """Start sending, and insist that the conversation is still in the same hands."""
+    started = await database.write(lambda unit: unit.outbox.start(row.id))
+    assert started is not None
+    return started
 
 
 async def state(database: Database, row: OutboxRecord) -> OutboxState:
