@@ -1,0 +1,1 @@
+"""The Telegram channel: updates in, previews and answers out, over the Bot API."""

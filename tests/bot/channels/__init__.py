@@ -1,0 +1,1 @@
+"""Tests of the channels: each platform on its own, without its network."""
