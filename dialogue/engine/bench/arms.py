@@ -1,6 +1,7 @@
 """The arms of the bench: our whole stack, and the raw library. Both are asked the same way and never at the same time."""
 
 import asyncio
+import contextlib
 import json
 import secrets
 import sys
@@ -111,5 +112,6 @@ async def raw_arm(settings: RawSettings) -> AsyncIterator[RawArm]:
         await arm.ask(asdict(settings) | {"key": secrets.token_hex(16)})
         yield arm
     finally:
-        child.kill()
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+            child.kill()
         await child.wait()
