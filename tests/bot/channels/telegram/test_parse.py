@@ -234,6 +234,14 @@ def test_text_files_are_readable(document: dict[str, Any]) -> None:
     assert not read(message(document=document)).is_unreadable
 
 
+@pytest.mark.parametrize("ref", ["", "\ud800", "a b", "x\n", "你好", "x" * 257, 5, None])
+def test_ids_that_telegram_never_hands_out(ref: object) -> None:
+    """A file id that could not be sent back names no file, and a press with such an id is quarantined."""
+    assert read(message(document=TEXT_FILE | {"file_id": ref})).is_unreadable
+    with pytest.raises(UnparsableEvent):
+        parse(press(id=ref), kind="callback_query")
+
+
 def test_the_file_of_a_replied_message() -> None:
     """A reply to a text file carries that file."""
     found = read(message(text="/summarize", reply_to_message=message(document=TEXT_FILE, caption="my notes")))
