@@ -57,4 +57,4 @@ async def due_as_if_never_sent(repository: OutboxRepository, channel: str, *, ac
 async def start_whatever_happened(repository: OutboxRepository, outbox_id: str, *, timeout_ms: int) -> OutboxRecord | None:
     """Let a message be sent again that may be on the platform already."""
     begin = _start if (await repository.get(outbox_id)).state is OutboxState.READY else _resume
-    return await begin(repository, outbox_id, timeout_ms=timeout_ms)
+    return await begin(repository, outbox_id, timeout_ms=timeout_ms) or await repository.get(outbox_id)

@@ -42,6 +42,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.claims: list[Claim] = []
         self.committed: list[tuple[Claim, NewTurn, str | None]] = []
         self.sending: list[tuple[str, str]] = []
+        self.claimed: dict[str, Chat] = {}  # by the id of the conversation, which a move does not change
         self.events = 0
         self.user_id = self.write(lambda unit: unit.users.ensure(CHANNEL, self.account, "user")).id
 
@@ -97,6 +98,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert got.conversation.chat == expected[0]
         assert [(item.event_id, item.attempts) for item in got.items] == [(item.event, item.attempts) for item in expected[1]]
         self.claims.append(got)
+        self.claimed[got.conversation.id] = self.model.chats[expected[0]]
 
     @precondition(lambda self: self.claims)
     @rule(pick=PICK)
@@ -129,21 +131,22 @@ class StoreMachine(RuleBasedStateMachine):
                 item.state, item.attempts = InboxState.NEW, item.attempts - refund
 
     @precondition(lambda self: self.claims)
-    @rule(pick=PICK)
-    def placeholder(self, pick: int) -> None:
-        """A worker writes down the row and shows a placeholder."""
+    @rule(pick=PICK, noted=st.booleans())
+    def placeholder(self, pick: int, noted: bool) -> None:
+        """A worker writes down the row and shows a placeholder; it may die before it notes its id."""
         held = self.claims[-1 - pick % len(self.claims)]
         chat = self.chat_of(held)
         made: list[str] = []
 
         async def work(unit: UnitOfWork) -> None:
             made.append((await unit.outbox.reserve(held, new_id(), "")).id)
-            await unit.outbox.set_placeholder(made[0], "p")
+            if noted:
+                await unit.outbox.set_placeholder(made[0], "p")
 
         assert self.refused(work) == (not self.may_write(held))
         if self.may_write(held):
             assert chat.reserved in {None, made[0]}
-            chat.rows[made[0]] = Row(by_bot=True, owner_epoch=chat.owner_epoch, state=OutboxState.RESERVED, next_at=0, has_placeholder=True)
+            chat.reserve(made[0], noted=noted)
 
     @precondition(lambda self: self.claims)
     @rule(pick=PICK, count=st.integers(1, 3), is_silent=st.sampled_from([False, False, True]))
@@ -175,16 +178,14 @@ class StoreMachine(RuleBasedStateMachine):
         for item in chat.items:
             if item.event in answered:
                 item.state = InboxState.DONE
-        reserved = chat.reserved
         if row is None:
-            if reserved is not None:
-                chat.rows[reserved].state = OutboxState.CANCELLED
+            chat.end_reserved(OutboxState.CANCELLED, self.clock.now)
             return
-        assert reserved in {None, row.id}
-        had_placeholder = reserved is not None and chat.rows[reserved].has_placeholder
-        chat.rows[row.id] = Row(
-            by_bot=True, owner_epoch=chat.owner_epoch, state=OutboxState.READY, next_at=self.clock.now, has_placeholder=had_placeholder
-        )
+        assert chat.reserved in {None, row.id}
+        if chat.reserved is None:
+            chat.rows[row.id] = Row(by_bot=True, owner_epoch=chat.owner_epoch, state=OutboxState.READY, next_at=self.clock.now)
+        else:
+            chat.end_reserved(OutboxState.READY, self.clock.now)
 
     @precondition(lambda self: self.committed)
     @rule(pick=PICK)
@@ -217,13 +218,24 @@ class StoreMachine(RuleBasedStateMachine):
             return
         row = sorted(rows, key=lambda row: row.id)[pick % len(rows)]
         if row.state is OutboxState.READY:
-            self.write(lambda unit: unit.outbox.start(row.id, timeout_ms=TIMEOUT_MS))
-            self.send(row, outcome)
+            self.start(row, outcome)
         elif row.placeholder_ref:
             self.resume(row, outcome)
         else:
             self.write(lambda unit: unit.outbox.unknown(row.id, "its sender died"))
             self.set(row.id, OutboxState.UNKNOWN, NEVER)
+
+    def start(self, row: OutboxRecord, outcome: str) -> None:
+        """Begin a message, unless it is of former hands."""
+        chat = self.chat_of_row(row.id)
+        started = self.write(lambda unit: unit.outbox.start(row.id, timeout_ms=TIMEOUT_MS))
+        is_ours = chat.rows[row.id].owner_epoch == chat.owner_epoch
+        assert is_ours or started is None, "the bot spoke though the conversation had changed hands"
+        assert started is not None or not is_ours
+        if started is None:
+            self.set(row.id, OutboxState.CANCELLED)
+        else:
+            self.send(row, outcome)
 
     def resume(self, row: OutboxRecord, outcome: str) -> None:
         """Take over a message for an edit of its placeholder, unless a person took over."""
@@ -296,7 +308,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             taken = self.write(lambda unit: unit.conversations.take(conversation_id, "agent"))
             started = [key for key, row in chat.rows.items() if row.state is OutboxState.STARTED]
-            assert started == ([] if taken.in_flight is None else [taken.in_flight.id])
+            assert started[:1] == ([] if taken.in_flight is None else [taken.in_flight.id])
         chat.hand_over(to_human=to_human)
 
     @precondition(lambda self: self.model.chats)
@@ -309,6 +321,34 @@ class StoreMachine(RuleBasedStateMachine):
             row = self.write(lambda unit: unit.outbox.enqueue(conversation_id, "hello", owner_epoch=chat.owner_epoch))
             chat.rows[row.id] = Row(by_bot=False, owner_epoch=chat.owner_epoch, state=OutboxState.READY, next_at=self.clock.now)
 
+    # Operators and platforms
+
+    @precondition(lambda self: any(chat.rows for chat in self.model.chats.values()))
+    @rule(pick=PICK, drops=st.booleans())
+    def operate(self, pick: int, drops: bool) -> None:
+        """An operator has a message tried again, or drops it."""
+        keys = sorted(key for chat in self.model.chats.values() for key in chat.rows)
+        key = keys[-1 - pick % len(keys)]
+        chat, step = self.chat_of_row(key), "drop" if drops else "retry_by_operator"
+        row = chat.rows[key]
+        is_over = row.state in {OutboxState.UNKNOWN, OutboxState.FAILED}
+        is_allowed = is_over or row.state in {OutboxState.RESERVED, OutboxState.READY} if drops else is_over
+        if not drops and row.by_bot and chat.is_human:
+            is_allowed = False
+        assert self.refused(lambda unit: getattr(unit.outbox, step)(key)) == (not is_allowed)
+        if is_allowed and drops:
+            row.state = OutboxState.CANCELLED
+        elif is_allowed:
+            row.state = OutboxState.READY if row.state is OutboxState.FAILED else OutboxState.UNKNOWN
+            row.next_at, row.owner_epoch = self.clock.now, chat.owner_epoch
+
+    @rule(old=CHATS, new=CHATS, is_real=st.sampled_from([True, False, False]))
+    def move(self, old: str, new: str, is_real: bool) -> None:
+        """The platform gives a chat another id, which may be known already; not too often, so that chats come to something."""
+        if is_real:
+            self.write(lambda unit: unit.conversations.move(CHANNEL, self.account, old, new))
+            self.model.move(old, new)
+
     # What must hold after every step
 
     @invariant()
@@ -317,7 +357,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.read(self.stored) == {
             name: (
                 {item.event: (item.state, item.attempts) for item in chat.items},
-                {key: row.state for key, row in chat.rows.items()},
+                {key: (row.state, row.orphans) for key, row in chat.rows.items()},
                 (chat.turns, chat.claim_epoch, chat.owner_epoch),
             )
             for name, chat in self.model.chats.items()
@@ -332,14 +372,14 @@ class StoreMachine(RuleBasedStateMachine):
         return {
             chat.chat: (
                 {event.event_id: (event.state, event.attempts) for event in events if event.conversation_id == chat.id},
-                {row.id: row.state for row in rows if row.conversation_id == chat.id},
+                {row.id: (row.state, row.orphans) for row in rows if row.conversation_id == chat.id},
                 (chat.turns, chat.claim_epoch, chat.owner_epoch),
             )
             for chat in chats
         }
 
     def chat_of(self, held: Claim) -> Chat:
-        return self.model.chats[held.conversation.chat]
+        return self.claimed[held.conversation.id]
 
     def chat_of_row(self, key: str) -> Chat:
         return next(chat for chat in self.model.chats.values() if key in chat.rows)

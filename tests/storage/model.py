@@ -1,6 +1,7 @@
 """What the store should do, in memory: one page of plain rules that the real one is compared with."""
 
 from dataclasses import dataclass, field
+from itertools import count
 
 from storage.records import InboxState, OutboxState
 from storage.repositories.outbox import NEVER
@@ -18,6 +19,7 @@ class Item:
     is_stop: bool = False
     state: InboxState = InboxState.NEW
     attempts: int = 0
+    number: int = field(default_factory=count().__next__)  # in the order of arrival
 
     @property
     def waits(self) -> bool:
@@ -33,6 +35,8 @@ class Row:
     state: OutboxState
     next_at: int
     has_placeholder: bool = False
+    orphans: int = 0
+    number: int = field(default_factory=count().__next__)
 
     @property
     def in_lane(self) -> bool:
@@ -88,6 +92,43 @@ class Chat:
         key = next((key for key, row in self.rows.items() if row.in_lane), None)
         return key if key is not None and self.rows[key].next_at <= now else None
 
+    def reserve(self, key: str, *, noted: bool) -> None:
+        """Reserve a row, or take over the one that is; a placeholder whose id nobody noted may stand on the screen."""
+        row = self.rows.setdefault(key, Row(by_bot=True, owner_epoch=0, state=OutboxState.CANCELLED, next_at=0))
+        row.orphans += row.state is OutboxState.RESERVED and not row.has_placeholder
+        row.owner_epoch, row.state, row.has_placeholder = self.owner_epoch, OutboxState.RESERVED, row.has_placeholder or noted
+
+    def end_reserved(self, state: OutboxState, now: int) -> None:
+        """Use or cancel the reserved row, if there is one."""
+        if self.reserved is None:
+            return
+        row = self.rows[self.reserved]
+        row.orphans += not row.has_placeholder
+        row.state, row.owner_epoch, row.next_at = state, self.owner_epoch, now
+
+    def receive(self, before: "Chat") -> None:
+        """Take in what waits in the chat that this one was before."""
+        if before.is_human and not self.is_human:
+            self.hand_over(to_human=True)
+        self._receive_messages(before)
+        moved = before.waiting
+        before.items = [item for item in before.items if not item.waits]
+        self.items = sorted([*self.items, *moved], key=lambda item: item.number)
+        for chat in (self, before) if moved else (before,):
+            chat.claim_epoch, chat.worker = chat.claim_epoch + 1, ""
+        before.owner_epoch, before.is_human = before.owner_epoch + 1, False
+
+    def _receive_messages(self, before: "Chat") -> None:
+        if before.reserved is not None:
+            reserved = before.rows[before.reserved]
+            reserved.state, reserved.orphans = OutboxState.CANCELLED, reserved.orphans + 1
+        moved = {key: row for key, row in before.rows.items() if row.state in _UNDELIVERED}
+        for key, row in moved.items():
+            may_go = row.owner_epoch == before.owner_epoch and not (row.by_bot and self.is_human)
+            row.owner_epoch = self.owner_epoch if may_go else -1
+            del before.rows[key]
+        self.rows = dict(sorted((self.rows | moved).items(), key=lambda found: found[1].number))
+
     def hand_over(self, *, to_human: bool) -> None:
         """Change the owner. What a person wrote goes on; a takeover stops what the bot has not begun."""
         if not to_human and not self.is_human:
@@ -114,6 +155,15 @@ class Model:
         new = [event for event in dict.fromkeys(events) if event not in known]
         self.chats.setdefault(chat, Chat()).items += [Item(event, now, is_stop) for event in new]
         return len(new)
+
+    def move(self, old: str, new: str) -> None:
+        """Give a chat another name, or bring what waits in it into the one that has that name."""
+        if old == new or old not in self.chats:
+            return
+        if new in self.chats:
+            self.chats[new].receive(self.chats[old])
+        else:
+            self.chats[new] = self.chats.pop(old)
 
     def claim(self, worker: str, now: int, quiet_ms: int) -> tuple[str, list[Item]] | None:
         """Give the conversation that waits longest to the worker."""
