@@ -17,7 +17,8 @@ def get_me(state: State, _params: Params) -> Json:
     return {
         **state.bot.json(),
         "can_join_groups": True,
-        "can_read_all_group_messages": False,
+        "can_read_all_group_messages": True,  # every message of a group is delivered
+        "has_topics_enabled": any(chat.threads for chat in state.chats.values() if chat.chat_id > 0),
         "supports_inline_queries": False,
         "can_connect_to_business": False,
         "has_main_web_app": False,

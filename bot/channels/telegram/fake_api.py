@@ -9,6 +9,7 @@ from bot.channels.telegram import fake_account, fake_methods
 from bot.channels.telegram.fake_chats import ApiRefused, Call, Json, Message, bad_request
 from bot.channels.telegram.fake_faults import Fault, FaultKind, Faults
 from bot.channels.telegram.fake_params import Params
+from bot.channels.telegram.fake_people import People
 from bot.channels.telegram.fake_state import State
 
 Method = Callable[[State, Params], Any]
@@ -61,8 +62,9 @@ class Reply:
 class Api:
     """Answers calls. `later(seconds, action)` runs an action after a while."""
 
-    def __init__(self, state: State, faults: Faults, *, version: str, later: Later) -> None:
-        self.state = state
+    def __init__(self, people: People, faults: Faults, *, version: str, later: Later) -> None:
+        self.state = people.state
+        self._people = people
         self.faults = faults
         self._version = _version(version)
         self._later = later
@@ -119,9 +121,9 @@ class Api:
             case FaultKind.UNAUTHORIZED:
                 return self._refuse(method, params, ApiRefused(401, "Unauthorized"), fault)
             case FaultKind.BLOCKED if chat in self.state.chats:
-                self.state.chats[chat].is_blocked = True
+                self._people.block(chat=chat)
             case FaultKind.MIGRATED if chat in self.state.chats and self.state.chats[chat].kind == "group":
-                self.state.migrate(self.state.chats[chat])
+                self._people.migrate(chat=chat)
         return None
 
     def _run(self, method: str, run: Method, params: Params, fault: Fault | None) -> Reply:

@@ -174,7 +174,8 @@ class People:
         if thread:
             self.topic(thread, chat=chat_id)
         message = self.state.add_message(chat, author, {**content, **fields}, reply_to=reply_to, thread=thread)
-        self._push("message", message.json(), owner=chat_id)
+        if chat.is_member:
+            self._push("message", message.json(), owner=chat_id)
         return message
 
     def _author(self, chat: int, user: int | None, language_code: str | None = None) -> User:

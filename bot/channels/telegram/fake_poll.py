@@ -40,6 +40,10 @@ class Poller:
         self._previous_start = 0.0
         state.listeners.append(self._wake)
 
+    @property
+    def is_waiting(self) -> bool:
+        return self._waiting is not None
+
     def poll(self, params: Params, answer: Answer) -> Callable[[], None] | None:
         """Answer now or when there are updates; return what to call if the bot hangs up before."""
         if self._state.webhook:
@@ -73,6 +77,7 @@ class Poller:
         if self._waiting is not None:
             self._conflict(_TWO_POLL, self._waiting.answer)
         self._waiting = poll
+        self._state.changed()
         self._later(timeout, lambda: self._time_out(poll))
         return lambda: self._forget(poll)
 

@@ -48,7 +48,7 @@ class FakeTelegram(People):
     ) -> None:
         super().__init__(State(token=token, username=username, limits=limits, clock=clock, seed=seed))
         self.faults = faults or Faults(seed=seed)
-        self._api = Api(self.state, self.faults, version=api_version, later=_later)
+        self._api = Api(self, self.faults, version=api_version, later=_later)
         self._poller = Poller(self.state, later=_later, pace=pace, refuse=lambda code, text: self._api.refuse("getupdates", code, text))
         self._pace = pace
         self._port = port
@@ -79,6 +79,11 @@ class FakeTelegram(People):
     def base_url(self) -> str:
         """What stands before "/bot<token>/<method>" and "/file/bot<token>/<path>"."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether a getUpdates waits."""
+        return self._poller.is_waiting
 
     async def up(self) -> None:
         """Take connections; after `down` on the same port as before."""

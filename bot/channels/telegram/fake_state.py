@@ -22,7 +22,6 @@ from bot.channels.telegram.fake_limits import Limiter, Limits
 from bot.channels.telegram.fake_updates import CALLBACK_LIFETIME_S, UpdateQueue
 
 DRAFT_LIFETIME_S = 30.0
-DRAFT = "sendmessagedraft"
 
 
 class State:
@@ -128,7 +127,7 @@ class State:
 
     def show_draft(self, chat: Chat, draft_id: int, thread: int, text: str, *, can_stop: bool, keep_on_stop: bool) -> None:
         """Show or change a preview for the next 30 seconds."""
-        self.expire_drafts()
+        self._expire_drafts_of(chat)
         draft = chat.drafts.get((thread, draft_id))
         if draft is None:
             draft = chat.drafts[thread, draft_id] = Draft(chat.chat_id, draft_id, thread, can_stop, keep_on_stop, self.now())
@@ -139,14 +138,15 @@ class State:
 
     def expire_drafts(self) -> None:
         """End the previews whose time is over."""
-        for chat in self.chats.values() if self.drafts else ():
-            for key in [key for key, draft in chat.drafts.items() if self.now() >= draft.shown_at + DRAFT_LIFETIME_S]:
-                chat.drafts.pop(key).ended = "expired"
+        for chat in self.chats.values():
+            self._expire_drafts_of(chat)
+
+    def _expire_drafts_of(self, chat: Chat) -> None:
+        for key in [key for key, draft in chat.drafts.items() if self.now() >= draft.shown_at + DRAFT_LIFETIME_S]:
+            chat.drafts.pop(key).ended = "expired"
 
     def _end_drafts(self, chat: Chat, thread: int) -> None:
-        if not chat.drafts:
-            return
-        self.expire_drafts()
+        self._expire_drafts_of(chat)
         for key in [key for key in chat.drafts if key[0] == thread]:
             chat.drafts.pop(key).ended = "dismissed"
 
@@ -188,7 +188,7 @@ class State:
         return {"file_id": file_id, "file_unique_id": f"u{number:08d}", "file_size": len(content)}
 
     def migrate(self, chat: Chat) -> Chat:
-        """Make a supergroup of a group; people see a service message on both sides."""
+        """Make a supergroup of a group; the old id is refused from now on."""
         upgraded = self.open_chat(SUPERGROUP_BORDER - 1_000_000_000 + chat.chat_id)
         chat.migrated_to = upgraded.chat_id
         return upgraded

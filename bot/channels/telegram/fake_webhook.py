@@ -53,7 +53,7 @@ class WebhookSender:
         self._tasks.discard(task)
         if not task.cancelled():
             task.result()
-            self._start_tasks()
+            self._state.changed()
 
     async def _deliver(self, update: Update) -> None:
         """Send an update again and again until it got a 2xx, its time is over or the webhook is gone."""
