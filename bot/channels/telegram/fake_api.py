@@ -107,7 +107,7 @@ class Api:
     def _faulty(self, method: str, params: Params, fault: Fault, now: float) -> Reply | None:
         chat = params.integer("chat_id")
         match fault.kind:
-            case FaultKind.BROKEN:
+            case FaultKind.BROKEN | FaultKind.DOWN:
                 self._record(method, params, "no response", 0, fault=fault)
                 return Reply(0, b"", fault=fault)
             case FaultKind.BUSY:

@@ -18,6 +18,7 @@ class FaultKind(StrEnum):
     LATE = "late"  # the connection breaks; takes effect `after_s` later, or when `settle` is called
     LATE_HANG = "late_hang"  # the same, and the connection stays open
     BROKEN = "broken"  # the connection breaks; no effect
+    DOWN = "down"  # the same, and every connection is refused for `after_s`
     SLOW = "slow"  # takes effect; the response comes `after_s` later
     TRUNCATED = "truncated"  # takes effect; half of the response, then the connection breaks
     BUSY = "busy"  # 429, retry after `after_s`
@@ -32,7 +33,7 @@ class FaultKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Fault:
     kind: FaultKind
-    after_s: float = 1.0  # of BUSY, SLOW and LATE; LATE with 0 waits for `settle`
+    after_s: float = 1.0  # of BUSY, SLOW, DOWN and LATE; LATE with 0 waits for `settle`
     status: int = 502  # of ERROR and ERROR_HTML
 
 
@@ -42,7 +43,8 @@ _EDITS = frozenset({"editmessagetext", "editmessagereplymarkup", "editmessagemed
 class Faults:
     """`rates` gives each kind its share of the calls of `methods` (all but getUpdates and getMe, if not given).
 
-    `webhook_repeats` is the share of webhook deliveries whose 2xx gets lost, so that the update comes again.
+    A BUSY that is drawn by kind asks for a pause within `busy_s`. `webhook_repeats`
+    is the share of webhook deliveries whose 2xx gets lost, so that the update comes again.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Faults:
         *,
         methods: Collection[str] | None = None,
         seed: int = 0,
+        busy_s: tuple[int, int] = (1, 1),
         webhook_repeats: float = 0.0,
     ) -> None:
         self.injected: list[tuple[str, Fault]] = []  # what went wrong so far
         self.webhook_repeats = webhook_repeats
-        self._rates = [(kind if isinstance(kind, Fault) else Fault(kind), rate) for kind, rate in (rates or {}).items()]
+        self._rates = list((rates or {}).items())
+        self._busy_s = busy_s
         self._methods = None if methods is None else {method.lower() for method in methods}
         self._scripts: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
         self._chance = random.Random(seed)  # noqa: S311 - not for secrets
@@ -89,8 +93,12 @@ class Faults:
 
     def _by_chance(self, method: str) -> Fault | None:
         drawn = self._chance.random()
-        for fault, rate in self._rates:
+        for kind, rate in self._rates:
             if drawn < rate:
+                fault = kind if isinstance(kind, Fault) else self._of_kind(kind)
                 return None if fault.kind is FaultKind.NOT_MODIFIED and method not in _EDITS else fault
             drawn -= rate
         return None
+
+    def _of_kind(self, kind: FaultKind) -> Fault:
+        return Fault(kind, self._chance.randint(*self._busy_s)) if kind is FaultKind.BUSY else Fault(kind)

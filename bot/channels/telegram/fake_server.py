@@ -31,6 +31,7 @@ class FakeTelegram(People):
     """`async with FakeTelegram() as telegram:` serves; `limits` and `faults` say how bad it is.
 
     `pace` scales the pauses that Telegram makes by itself (retries of a webhook, a repeated 409), not those that the bot asks for.
+    `transcript_size` is how many calls are remembered; all, if not given.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class FakeTelegram(People):
         clock: Callable[[], float] = time.monotonic,
         port: int = 0,
         pace: float = 1.0,
+        transcript_size: int | None = None,
     ) -> None:
-        super().__init__(State(token=token, username=username, limits=limits, clock=clock, seed=seed))
+        super().__init__(State(token=token, username=username, limits=limits, clock=clock, seed=seed, transcript_size=transcript_size))
         self.faults = faults or Faults(seed=seed)
         self._api = Api(self, self.faults, version=api_version, later=_later)
         self._poller = Poller(self.state, later=_later, pace=pace, refuse=lambda code, text: self._api.refuse("getupdates", code, text))
@@ -85,11 +87,17 @@ class FakeTelegram(People):
         """Whether a getUpdates waits."""
         return self._poller.is_waiting
 
+    @property
+    def is_up(self) -> bool:
+        """Whether connections are taken."""
+        return self._server is not None
+
     async def up(self) -> None:
         """Take connections; after `down` on the same port as before."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self._handle, self._connections), "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
+        self.state.changed()
 
     async def down(self) -> None:
         """Refuse connections and break those that are open. What is known stays known."""
@@ -101,6 +109,7 @@ class FakeTelegram(People):
         await self._server.wait_closed()
         await asyncio.sleep(0)  # the broken connections are told now
         self._server = None
+        self.state.changed()
 
     def down_for(self, seconds: float) -> None:
         """Refuse connections for a while."""
@@ -145,6 +154,8 @@ class FakeTelegram(People):
         self._changed = asyncio.Event()
 
     async def _restart(self, seconds: float) -> None:
+        if self._server is None:
+            return
         await self.down()
         await asyncio.sleep(seconds)
         await self.up()
@@ -174,13 +185,18 @@ class FakeTelegram(People):
         if method == "getupdates":
             self._poll(request.connection, form)
         else:
-            _send(request.connection, self._api.call(method, Params(form.values, form.uploads)))
+            self._answer(request.connection, self._api.call(method, Params(form.values, form.uploads)))
+
+    def _answer(self, connection: Connection, reply: Reply) -> None:
+        _send(connection, reply)
+        if reply.fault is not None and reply.fault.kind is FaultKind.DOWN:
+            self.down_for(reply.fault.after_s)
 
     def _poll(self, connection: Connection, form: Form) -> None:
         params, fault = Params(form.values, form.uploads), self.faults.next("getupdates")
         refusal = self._api.refusal("getupdates", params, fault)
         if refusal is not None:
-            _send(connection, refusal)
+            self._answer(connection, refusal)
             return
 
         def answer(reply: Reply) -> None:
@@ -203,7 +219,7 @@ class FakeTelegram(People):
 
 def _send(connection: Connection, reply: Reply) -> None:
     match None if reply.fault is None else reply.fault.kind:
-        case FaultKind.LOST | FaultKind.LATE | FaultKind.BROKEN:
+        case FaultKind.LOST | FaultKind.LATE | FaultKind.BROKEN | FaultKind.DOWN:
             connection.abort()
         case FaultKind.HANG | FaultKind.LATE_HANG:
             pass
@@ -233,14 +249,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pace", type=float, default=1.0)
     parser.add_argument("--no-limits", action="store_true")
     parser.add_argument("--webhook-repeats", type=float, default=0.0)
-    parser.add_argument("--fault", action="append", default=[], metavar="KIND=RATE", help="for example lost=0.05")
+    parser.add_argument("--transcript", type=int, default=None, help="how many calls are remembered")
+    parser.add_argument("--fault", action="append", default=[], metavar="KIND=RATE[:AFTER_S]", help="for example lost=0.05 or busy=0.01:5")
     return parser.parse_args()
 
 
+def _rate(argument: str) -> tuple[FaultKind | Fault, float]:
+    kind, _, rest = argument.partition("=")
+    rate, _, after_s = rest.partition(":")
+    return Fault(FaultKind(kind), float(after_s or 1)), float(rate)
+
+
 async def _serve(arguments: argparse.Namespace) -> None:
-    rates: dict[FaultKind | Fault, float] = {
-        FaultKind(kind): float(rate) for kind, _, rate in (fault.partition("=") for fault in arguments.fault)
-    }
+    rates = dict(_rate(fault) for fault in arguments.fault)
     telegram = FakeTelegram(
         token=arguments.token,
         username=arguments.username,
@@ -250,6 +271,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         port=arguments.port,
         pace=arguments.pace,
+        transcript_size=arguments.transcript,
     )
     async with telegram:
         print(telegram.base_url, flush=True)  # noqa: T201 - whoever started this reads it

@@ -1,6 +1,7 @@
 """The model behind the fake Bot API: chats, messages, drafts, files and what the bot set. No I/O; the time is passed in."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,9 @@ DRAFT_LIFETIME_S = 30.0
 class State:
     """Everything that this Telegram knows. `listeners` are called after every change."""
 
-    def __init__(self, *, token: str, username: str, limits: Limits, clock: Callable[[], float], seed: int) -> None:
+    def __init__(
+        self, *, token: str, username: str, limits: Limits, clock: Callable[[], float], seed: int, transcript_size: int | None = None
+    ) -> None:
         self.token = token
         self.clock = clock
         self.bot = User(int(token.partition(":")[0]), username.title(), is_bot=True, username=username)
@@ -41,7 +44,7 @@ class State:
         self.commands: dict[str, list[Json]] = {}
         self.webhook: Json = {}
         self.actions: list[tuple[float, int, str]] = []
-        self.transcript: list[Call] = []
+        self.transcript: deque[Call] = deque(maxlen=transcript_size)
         self.lost_formatting: list[tuple[int, str]] = []  # chat, text: what Telegram would have dropped without an error
         self.listeners: list[Callable[[], None]] = []
         self._epoch = time.time() - clock()

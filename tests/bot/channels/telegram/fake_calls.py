@@ -54,7 +54,7 @@ class Caller:
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[Caller]:
     """A fake server without limits or pauses of its own, unless `settings` say otherwise, and a bot that calls it."""
-    given = {"limits": Limits.none(), "pace": 0.0, **settings}
+    given: dict[str, Any] = {"limits": Limits.none(), "pace": 0.0, **settings}
     async with FakeTelegram(**given) as telegram, httpx2.AsyncClient(trust_env=False, timeout=10) as http:
         yield Caller(telegram, http)
 

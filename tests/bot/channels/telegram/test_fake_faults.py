@@ -82,3 +82,20 @@ async def test_a_server_that_is_down_and_up_again() -> None:
             await bot.result("getUpdates")
         await bot.telegram.up()
         assert len(await bot.result("getUpdates")) == 1
+
+
+async def test_a_server_that_goes_down_in_the_middle_of_a_call() -> None:
+    """The fault "down" breaks the call without an effect and refuses connections for a while."""
+    async with running() as bot:
+        await send(bot)
+        bot.telegram.faults.script("sendMessage", Fault(FaultKind.DOWN, after_s=0.01))
+        with pytest.raises(httpx2.TransportError):
+            await bot.result("sendMessage", chat_id=CHAT, text="x")
+        while bot.telegram.is_up:
+            await bot.telegram.changed()
+        with pytest.raises(httpx2.ConnectError):
+            await bot.result("getMe")
+        while not bot.telegram.is_up:
+            await bot.telegram.changed()
+        await send(bot)
+        assert len(bot.telegram.screen()) == 3

@@ -1,8 +1,10 @@
 """A plain python-telegram-bot Application, with its own Updater, runs an echo bot against the fake server."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 from telegram import Update
 from telegram.ext import Application, CallbackQueryHandler, CommandHandler, MessageHandler, filters
 
@@ -98,3 +100,10 @@ async def test_webhook() -> None:
         await echo_bot.start()
         await converse(bot.telegram)
         await echo_bot.stop()
+
+
+def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The twenty lines in docs/fake-telegram.md run, and print what is written there."""
+    page = (Path(__file__).parents[4] / "docs" / "fake-telegram.md").read_text(encoding="utf-8")
+    exec(page.partition("```python\n")[2].partition("```")[0], {})
+    assert capsys.readouterr().out == "['hello', 'hello'] ['lost']\n"
