@@ -24,7 +24,7 @@ class WebhookSender:
         self._repeats = repeats
         self._sending: set[int] = set()  # webhook queues at work
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle: list[Link] = []
+        self._idle: list[tuple[str, Link]] = []  # with the URL that they lead to
         state.listeners.append(self._start_tasks)
 
     async def stop(self) -> None:
@@ -33,7 +33,7 @@ class WebhookSender:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for _, writer in self._idle:
+        for _, (_, writer) in self._idle:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -87,7 +87,7 @@ class WebhookSender:
         link: Link | None = None
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                link = self._idle.pop() if self._idle else await _connect(webhook["url"])
+                link = self._idle_link(webhook["url"]) or await _connect(webhook["url"])
                 link[1].write(_request(webhook["url"], webhook["secret"], update.raw))
                 status, retry_after, keeps = await _response(link[0])
         except (OSError, EOFError, ValueError, TimeoutError) as error:
@@ -98,12 +98,21 @@ class WebhookSender:
             _close(link)
             raise
         if keeps:
-            self._idle.append(link)
+            self._idle.append((webhook["url"], link))
         else:
             _close(link)
         if not 200 <= status <= 299:
             self._note_error(f"Wrong response from the webhook: {status}")
         return status, retry_after
+
+    def _idle_link(self, url: str) -> Link | None:
+        """Return a connection that leads to the webhook and is still open."""
+        while self._idle:
+            where, link = self._idle.pop()
+            if where == url and not link[0].at_eof():
+                return link
+            _close(link)
+        return None
 
     def _note_error(self, message: str) -> None:
         if self._state.webhook:

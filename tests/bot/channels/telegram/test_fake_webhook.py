@@ -23,6 +23,7 @@ class Receiver:
         self.held: list[Callable[[], None]] = []
         self.closed = False
         self.arrived = asyncio.Event()
+        self.connections: set[Connection] = set()
 
     def __call__(self, request: Request) -> None:
         update = json.loads(request.body)
@@ -51,14 +52,18 @@ class Receiver:
 @asynccontextmanager
 async def hooked(receiver: Receiver, **settings: Any) -> AsyncIterator[Caller]:
     """A fake server whose bot has `receiver` as its webhook."""
-    connections: set[Connection] = set()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(receiver, connections), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(receiver, receiver.connections), "127.0.0.1", 0)
     async with running(**settings) as bot:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
         await bot.result("setWebhook", url=url, secret_token=SECRET, max_connections=3)
         yield bot
     server.close()
-    for connection in tuple(connections):
+    await break_off(receiver)
+
+
+async def break_off(receiver: Receiver) -> None:
+    """Close every connection of a webhook, as a bot does that is restarted."""
+    for connection in tuple(receiver.connections):
         connection.abort()
     await asyncio.sleep(0)
 
@@ -138,3 +143,17 @@ async def test_deleting_the_webhook_stops_deliveries() -> None:
         bot.telegram.say("a")
         assert [update["message"]["text"] for update in await bot.result("getUpdates")] == ["a"]
         assert receiver.got == []
+
+
+async def test_a_restarted_bot_is_connected_to_again() -> None:
+    """A connection that the bot closed is not counted as a failed attempt: the next update goes out over a new one."""
+    receiver = Receiver()
+    async with hooked(receiver) as bot:
+        bot.telegram.say("before")
+        await all_delivered(bot)
+        await break_off(receiver)
+        await bot.result("getMe")  # by then the other end has noticed
+        bot.telegram.say("after")
+        await all_delivered(bot)
+        assert receiver.got == ["before", "after"]
+        assert "last_error_message" not in await bot.result("getWebhookInfo")
