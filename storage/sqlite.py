@@ -107,16 +107,18 @@ class SqliteBackend:
     async def open(self) -> None:
         """Connect, and free the leases that a dead process left: nobody else has this file."""
         self._writer = await self._writing.connect()
-        self._control = (await self._writer.get_raw_connection()).driver_connection
+        self._control = await one_trip.driver_of(self._writer)
         await self.write(_free_leases)
 
     async def read(self, work: Work[T]) -> T:
         async with self._reading.connect() as connection:
-            await connection.exec_driver_sql("BEGIN")
+            control = await one_trip.driver_of(connection)
+            control.is_quick = True
+            await control.control("BEGIN")
             try:
                 return await work(UnitOfWork(connection, self._config, self._clock))
             finally:
-                await connection.exec_driver_sql("ROLLBACK")
+                await control.control("ROLLBACK")
 
     async def write(self, work: Work[T]) -> T:
         unit = _Unit(work, asyncio.get_running_loop().create_future())
@@ -162,6 +164,7 @@ class SqliteBackend:
             while self._waiting and len(group) < self._config.group_limit:
                 group.append(self._waiting.popleft())
                 await self._run_unit(group[-1])
+                await asyncio.sleep(0)  # quick units do not wait for anything, but others want to run too
             await self._execute("COMMIT")
         except BaseException as error:
             with contextlib.suppress(Exception):  # SQLite has often rolled back already, and the first error counts
@@ -173,7 +176,7 @@ class SqliteBackend:
             self._answer(group)
 
     async def _run_unit(self, unit: _Unit) -> None:
-        await self._execute("SAVEPOINT unit")
+        await self._execute("SAVEPOINT unit", is_quick=True)
         try:
             unit.result = await unit.work(UnitOfWork(self._connection, self._config, self._clock))
         except (Exception, asyncio.CancelledError) as error:
@@ -182,11 +185,12 @@ class SqliteBackend:
             unit.error = translate(error)
             # Fails if SQLite rolled back the whole transaction, a full disk for example. Then the whole group fails.
             await self._execute("ROLLBACK TO unit")
-        await self._execute("RELEASE unit")
+        await self._execute("RELEASE unit", is_quick=True)
 
-    async def _execute(self, statement: str) -> None:
+    async def _execute(self, statement: str, *, is_quick: bool = False) -> None:
         if self._control is None:
             raise RuntimeError("the database is not open")
+        self._control.is_quick = is_quick
         await self._control.control(statement)
 
     def _answer(self, group: list[_Unit]) -> None:

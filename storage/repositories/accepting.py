@@ -1,11 +1,11 @@
 """How events come in: durable, once each, in the order of their arrival."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import groupby
 
-from sqlalchemy import BigInteger, Executable, bindparam, func
+from sqlalchemy import Executable, func
 
 from storage.ids import new_id
 from storage.models import conversations, inbox
@@ -32,11 +32,7 @@ class AcceptingRepository(PollingRepository, PendingRepository):
         if offset is not None:
             await self._store_offset(channel, account, offset)
         items = await self._follow_moves(channel, account, items)
-        new = 0
-        # In the order of chats, so that two accepting processes never wait for one another in a circle.
-        for chat, group in groupby(sorted(items, key=lambda item: item.chat), key=lambda item: item.chat):
-            new += await self._accept_chat(channel, account, chat, tuple(group))
-        return new
+        return await self._store(channel, account, items) if items else 0
 
     async def _follow_moves(self, channel: str, account: str, items: Sequence[NewInboxItem]) -> Sequence[NewInboxItem]:
         """Move the chats that got new ids; return the events with the chats they belong to now."""
@@ -45,34 +41,59 @@ class AcceptingRepository(PollingRepository, PendingRepository):
             items = [replace(item, chat=moved_chat(item.chat, old, new)) for item in items]
         return items
 
-    async def _accept_chat(self, channel: str, account: str, chat: str, items: tuple[NewInboxItem, ...]) -> int:
-        now = await self._now()
-        is_private = all(item.is_private for item in items)
-        chat_row = {"id": new_id(), "channel": channel, "account": account, "chat": chat, "is_private": is_private, "now": now}
-        conversation_id = (await self._run(_open_chat(self._insert), chat_row)).scalar_one()
-        shared = {"channel": channel, "account": account, "conversation_id": conversation_id, "received_at": now}
-        rows = [{**shared, "event_id": item.event_id, "raw": item.raw, "kind": item.kind, "sender": item.sender} for item in items]
+    async def _store(self, channel: str, account: str, items: Sequence[NewInboxItem]) -> int:
+        opened = await self._open_chats(channel, account, items)
+        shared = {"channel": channel, "account": account, "received_at": await self._now()}
+        rows = [
+            {
+                **shared,
+                "conversation_id": opened[item.chat],
+                "event_id": item.event_id,
+                "raw": item.raw,
+                "kind": item.kind,
+                "sender": item.sender,
+            }
+            for item in items
+        ]
         # RETURNING, because drivers do not count the rows of several parameter sets.
-        stored = len((await self._run(_store_items(self._insert), rows if len(rows) > 1 else rows[0])).all())
-        if stored != len(items):
-            await self._recount(conversation_id)
-        return stored
+        stored = await self._all(_store_items(self._insert), rows if len(rows) > 1 else rows[0])
+        if len(stored) != len(items):
+            await self._recount_where_known(opened, items, Counter(row.conversation_id for row in stored))
+        return len(stored)
+
+    async def _open_chats(self, channel: str, account: str, items: Sequence[NewInboxItem]) -> dict[str, str]:
+        """Make or lock the conversations of the events; return their ids by chat."""
+        now = await self._now()
+        private: dict[str, bool] = {}
+        for item in items:
+            private[item.chat] = private.get(item.chat, True) and item.is_private
+        shared = {"channel": channel, "account": account, "created_at": now, "pending_since": now, "pending_last": now}
+        # In the order of chats, so that two accepting processes never wait for one another in a circle.
+        rows = [{**shared, "id": new_id(), "chat": chat, "is_private": private[chat]} for chat in sorted(private)]
+        opened = await self._all(_open_chats(self._insert), rows if len(rows) > 1 else rows[0])
+        return {row.chat: row.id for row in opened}
+
+    async def _recount_where_known(self, opened: dict[str, str], items: Sequence[NewInboxItem], stored: Counter[str]) -> None:
+        """Count again what waits in chats of which an event was there already: `_open_chats` took all of them for new."""
+        given = Counter(opened[item.chat] for item in items)
+        for conversation_id in sorted(given):
+            if stored[conversation_id] != given[conversation_id]:
+                await self._recount(conversation_id)
 
 
 @cache
-def _open_chat(new: NewInsert) -> Executable:
-    """Return the INSERT that makes or locks a conversation, notes that something waits in it, and returns its id."""
-    now = bindparam("now", type_=BigInteger)
-    statement = new(conversations).values(pending_since=now, pending_last=now, created_at=now)
+def _open_chats(new: NewInsert) -> Executable:
+    """Return the INSERT that makes or locks conversations, notes that something waits in them, and returns their ids."""
+    statement = new(conversations)
     c, proposed = conversations.c, statement.excluded
     changes = {
         "is_private": c.is_private & proposed.is_private,
         "pending_since": func.coalesce(c.pending_since, proposed.pending_since),
         "pending_last": proposed.pending_last,
     }
-    return statement.on_conflict_do_update(index_elements=["channel", "account", "chat"], set_=changes).returning(c.id)
+    return statement.on_conflict_do_update(index_elements=["channel", "account", "chat"], set_=changes).returning(c.id, c.chat)
 
 
 @cache
 def _store_items(new: NewInsert) -> Executable:
-    return new(inbox).values(state=InboxState.NEW).on_conflict_do_nothing().returning(inbox.c.seq)
+    return new(inbox).values(state=InboxState.NEW).on_conflict_do_nothing().returning(inbox.c.conversation_id)

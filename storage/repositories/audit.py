@@ -45,6 +45,7 @@ class AuditRepository(Repository):
 
         It cannot see that the newest lines were cut off: compare the newest hash with a copy kept elsewhere for that.
         """
+        await self._context.take_time()
         previous, last_id = "", 0
         while page := await self._page(last_id):
             for line in page:

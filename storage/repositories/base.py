@@ -7,6 +7,7 @@ from sqlalchemy import CursorResult, Executable, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage import one_trip
 from storage.clock import Clock
 from storage.config import StorageConfig
 from storage.errors import NotFound
@@ -29,6 +30,11 @@ class Context:
     def is_postgres(self) -> bool:
         """Whether rows are locked one by one; SQLite has one writer at a time."""
         return self.connection.dialect.name == "postgresql"
+
+    async def take_time(self) -> None:
+        """Let nothing else wait for the statements that follow in this unit: some may read or write many rows."""
+        if not self.is_postgres:
+            (await one_trip.driver_of(self.connection)).is_quick = False
 
     async def now(self) -> int:
         """Return the time of this unit in milliseconds."""

@@ -68,6 +68,7 @@ class ConversationRepository(HandOverRepository):
 
         Somebody who was erased and writes again leaves such a conversation: `users.erase` cannot reach it.
         """
+        await self._context.take_time()
         nobodys = and_(conversations.c.id == conversation_id, conversations.c.is_private, conversations.c.user_id.is_(None))
         return bool(await self._changed(delete(conversations).where(nobodys, ~is_named_after())))
 

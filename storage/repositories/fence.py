@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, bindparam, select
+from sqlalchemy import Row, and_, bindparam, exists, select
 
 from storage.errors import ClaimLost
-from storage.models import conversations
+from storage.models import RESERVED, conversations, outbox
 from storage.records import Claim
 from storage.repositories.base import Repository
 
@@ -14,7 +14,10 @@ HELD: Final = and_(
     conversations.c.claim_epoch == bindparam("held_epoch"),
     conversations.c.claimed_by == bindparam("held_by"),
 )
-_HOLD = select(conversations).where(HELD).with_for_update()
+HOLDING: Final = select(
+    conversations, exists().where(outbox.c.conversation_id == conversations.c.id, RESERVED).label("has_reserved")
+).with_for_update(of=conversations)
+_HOLD = HOLDING.where(HELD)
 
 
 def held(claim: Claim) -> dict[str, Any]:
@@ -30,7 +33,7 @@ class FencedRepository(Repository):
     """
 
     async def _hold(self, claim: Claim) -> Row[Any]:
-        """Lock and return the conversation. Raises ClaimLost."""
+        """Lock and return the conversation, and whether a row of the outbox is reserved in it. Raises ClaimLost."""
         found = await self._first(_HOLD, held(claim))
         if found is None:
             raise ClaimLost("another worker has this conversation")

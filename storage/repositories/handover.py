@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, and_, select, update
+from sqlalchemy import Row, and_, bindparam, select, update
 
 from storage.errors import NotFound
 from storage.models import UNDELIVERED, conversations, outbox
@@ -32,14 +32,18 @@ def conversation_record(row: Row[Any]) -> ConversationRecord:
     )
 
 
+_GET = select(conversations).where(conversations.c.id == bindparam("which"))
+
+
 class HandOverRepository(Repository):
     """The owner of rows of `conversations`."""
 
     async def get(self, conversation_id: str) -> ConversationRecord:
         """Return the conversation. Raises NotFound."""
-        return conversation_record(
-            await self._one(select(conversations).where(conversations.c.id == conversation_id), "no such conversation")
-        )
+        found = await self._first(_GET, {"which": conversation_id})
+        if found is None:
+            raise NotFound("no such conversation")
+        return conversation_record(found)
 
     async def take(self, conversation_id: str, actor: str) -> Takeover:
         """Give the conversation to a person: from the commit of this unit on, the bot begins no new message in it.

@@ -9,11 +9,12 @@ older worker can write nothing (`fence`). Other conversations are not touched by
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, cast, delete, exists, func, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.models import QUARANTINED, WAITING, conversations, inbox
@@ -32,7 +33,6 @@ _HAND_OUT = (
     update(inbox)
     .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.seq <= bindparam("newest"))
     .values(state=InboxState.CLAIMED, attempts=inbox.c.attempts + 1)
-    .returning(inbox)
 )
 _LEASE = (
     update(conversations)
@@ -46,15 +46,14 @@ _RENEW = (
     .values(lease_until=bindparam("until"))
     .returning(
         exists().where(
-            inbox.c.conversation_id == conversations.c.id,
+            inbox.c.conversation_id == cast(conversations.c.id, Text),  # as a typed value, SQLite finds it by the index
             WAITING,
             inbox.c.kind == InboxKind.STOP,
             inbox.c.seq > bindparam("newest"),
         )
     )
 )
-_LOCK_HELD = select(conversations.c.id).where(HELD).with_for_update()
-_GIVE_BACK = update(conversations).where(HELD).values(lease_until=None, claimed_by="")
+_GIVE_BACK = update(conversations).where(HELD).values(lease_until=None, claimed_by="").returning(conversations.c.pending_since)
 _NEW_AGAIN = (
     update(inbox)
     .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.state == InboxState.CLAIMED)
@@ -129,10 +128,11 @@ class InboxRepository(AcceptingRepository, FencedRepository):
 
         With `refund` the attempt does not count: nothing was tried, the worker only shuts down.
         """
-        if await self._first(_LOCK_HELD, held(claim)) is None:
+        given_back = await self._first(_GIVE_BACK, held(claim))
+        if given_back is None:
             return False
-        await self._run(_NEW_AGAIN, {"of": claim.conversation.id, "refunded": int(refund)})
-        await self._run(_GIVE_BACK, held(claim))
+        if given_back.pending_since is not None:
+            await self._run(_NEW_AGAIN, {"of": claim.conversation.id, "refunded": int(refund)})
         return True
 
     async def free_all_leases(self) -> None:
@@ -187,6 +187,7 @@ class InboxRepository(AcceptingRepository, FencedRepository):
 
     async def expire(self, days: int = 8) -> int:
         """Delete answered items older than `days`, some at once; no platform repeats their ids any more. Call again until it is 0."""
+        await self._context.take_time()
         before = await self._now() - days * _DAY_MS
         # The oldest by number: looking for them by time would read the whole table.
         oldest = select(inbox.c.seq).where(inbox.c.state == InboxState.DONE).order_by(inbox.c.seq).limit(_EXPIRED_AT_ONCE)
@@ -204,8 +205,8 @@ class InboxRepository(AcceptingRepository, FencedRepository):
             await self._recount(conversation_id)
         if not chosen:
             return ()
-        rows = await self._all(_HAND_OUT, {"of": conversation_id, "newest": int(chosen[-1].id)})
-        return tuple(sorted((inbox_record(row) for row in rows), key=lambda item: int(item.id)))
+        await self._run(_HAND_OUT, {"of": conversation_id, "newest": int(chosen[-1].id)})
+        return tuple(replace(item, state=InboxState.CLAIMED, attempts=item.attempts + 1) for item in chosen)
 
     async def _lease(self, conversation_id: str, worker: str, items: tuple[InboxRecord, ...]) -> Claim:
         leased = {"of": conversation_id, "worker": worker, "until": await self._lease_end()}

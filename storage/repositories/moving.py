@@ -27,6 +27,7 @@ class ChatMove(HandOverRepository, PendingRepository):
 
     async def move(self, channel: str, account: str, old: str, new: str) -> None:
         """Give the conversations of `old` and its threads the names that `new` has; merge them with those that are there."""
+        await self._context.take_time()
         c = conversations.c
         inside = func.substr(c.chat, 1, len(old) + 1) == f"{old}/"
         found = select(conversations).where(c.channel == channel, c.account == account, or_(c.chat == old, inside))

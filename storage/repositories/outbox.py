@@ -11,9 +11,10 @@ A `retry` or a `start` after a takeover ends in cancelled. An operator may drop 
 for a call that is idempotent (the edit of a placeholder, or a platform that drops repeated ids), and everything else leaves it unknown.
 """
 
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Row, and_, bindparam, case, exists, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, case, cast, exists, literal_column, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
@@ -53,6 +54,20 @@ def _begin(otherwise: OutboxState, allowed: ColumnElement[bool], **values: Any) 
 
 _START = _begin(OutboxState.CANCELLED, outbox.c.state == OutboxState.READY, next_attempt_at=outbox.c.next_attempt_at)
 _RESUME = _begin(OutboxState.UNKNOWN, _SILENT, next_attempt_at=NEVER)
+# In RETURNING, SQLAlchemy leaves out the table's name, and SQLite uses an index for a column of the changed row only as a typed value.
+_OF_ROW = cast(literal_column("outbox.conversation_id"), Text)
+_HANDS_NOW = select(conversations.c.owner_epoch).where(conversations.c.id == _OF_ROW).scalar_subquery()
+_EXTEND = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("which"), outbox.c.state == OutboxState.STARTED)
+    .values(next_attempt_at=bindparam("deadline"))
+    .returning(outbox.c.owner_epoch == _HANDS_NOW)
+)
+_SENT = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("which"), outbox.c.state.in_([OutboxState.STARTED, OutboxState.UNKNOWN]))
+    .values(state=OutboxState.SENT, error="")
+)
 _MOVE = update(outbox).where(outbox.c.id == bindparam("which"), outbox.c.state.in_(bindparam("allowed", expanding=True)))
 
 
@@ -111,17 +126,16 @@ class OutboxRepository(OutboxReading, FencedRepository):
 
         Return False when a person took over: the sender stops after this part. Raises ClaimLost when the row is not `started`.
         """
-        deadline = await self._now() + timeout_ms
-        extended = update(outbox).where(outbox.c.id == outbox_id, outbox.c.state == OutboxState.STARTED).values(next_attempt_at=deadline)
-        if not await self._changed(extended):
+        extended = await self._first(_EXTEND, {"which": outbox_id, "deadline": await self._now() + timeout_ms})
+        if extended is None:
             raise ClaimLost("this message is not being sent")
-        statement = self._insert(outbox_chunks).values(outbox_id=outbox_id, position=index, ref=ref)
-        await self._run(statement.on_conflict_do_update(index_elements=["outbox_id", "position"], set_={"ref": ref}))
-        return bool(await self._scalar(select(exists().where(outbox.c.id == outbox_id, _owner_unchanged()))))
+        await self._run(_put_chunk(self._insert), {"outbox_id": outbox_id, "position": index, "ref": ref})
+        return bool(extended[0])
 
     async def sent(self, outbox_id: str) -> None:
         """Started | unknown → sent: the platform has all of it. Raises ClaimLost."""
-        await self._move(outbox_id, {OutboxState.STARTED, OutboxState.UNKNOWN}, state=OutboxState.SENT, error="")
+        if not await self._changed(_SENT, {"which": outbox_id}):
+            raise ClaimLost("this message cannot become sent any more")
 
     async def unknown(self, outbox_id: str, error: str, *, retry_at: int | None = None) -> None:
         """Started → unknown: the platform may or may not have it.
@@ -197,6 +211,12 @@ class OutboxRepository(OutboxReading, FencedRepository):
     async def _move(self, outbox_id: str, allowed: set[OutboxState], **values: Any) -> None:
         if not await self._changed(_MOVE, {"which": outbox_id, "allowed": sorted(allowed), **values}):
             raise ClaimLost(f"this message cannot become {values['state']} any more")
+
+
+@cache
+def _put_chunk(new: NewInsert) -> Executable:
+    statement = new(outbox_chunks)
+    return statement.on_conflict_do_update(index_elements=["outbox_id", "position"], set_={"ref": statement.excluded.ref})
 
 
 def new_row(new: NewInsert, conversation_id: str, state: OutboxState, words: str, now: int, **values: Any) -> Executable:

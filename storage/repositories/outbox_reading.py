@@ -131,7 +131,7 @@ class OutboxReading(Repository):
 
     async def _with_chunks(self, statement: Executable, parameters: Parameters = None) -> tuple[OutboxRecord, ...]:
         rows = await self._all(statement, parameters)
-        chunks = await self._chunks([row.id for row in rows])
+        chunks = await self._chunks([row.id for row in rows if row.attempts])  # before its first attempt a row has none
         return tuple(outbox_record(row, chunks.get(row.id, ())) for row in rows)
 
     async def _chunks(self, outbox_ids: Sequence[str]) -> dict[str, Sequence[str]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Executable, Row, bindparam, delete, func, insert, select, update
 
-from storage.errors import ClaimLost, StorageError
+from storage.errors import ClaimLost, NotFound, StorageError
 from storage.ids import new_id
 from storage.models import RESERVED, WAITING, conversations, inbox, outbox, turn_documents, turns
 from storage.records import Claim, InboxState, NewTurn, OutboxRecord, OutboxState, Owner, TurnRecord, TurnStatus, Usage
@@ -19,7 +19,6 @@ _DAY_MS = 86_400_000
 _EXPIRED_AT_ONCE = 1000
 
 _STORED = select(turns).where(turns.c.id == bindparam("turn_id"))
-_INSERT = insert(turns).returning(turns)
 _INSERT_DOCUMENT = insert(turn_documents)
 _ANSWER_UP_TO = (
     update(inbox)
@@ -77,13 +76,13 @@ class TurnRepository(FencedRepository):
         Raises ClaimLost when another worker claimed the conversation, when it changed hands since `owner_epoch`, or when one of the
         items does not wait any more; StorageError when an older item would be passed over. In all cases nothing was written.
         """
-        stored = await self._first(_STORED, {"turn_id": turn.id})
-        if stored is not None:
-            return turn_record(stored), await OutboxRepository(self._context).of_turn(turn.id)
-        held = await self._hold_as_owner(claim, owner_epoch)
-        if held.owner != Owner.BOT and reply is not None:
-            raise ClaimLost("a person has this conversation")
+        try:
+            held = await self._hold_to_say(reply, claim, owner_epoch)
+        except ClaimLost as lost:
+            return await self._stored(turn.id, lost)
         committed = await self._insert_turn(held, turn)
+        if committed is None:
+            return await self._stored(turn.id, ClaimLost("this turn exists already"))
         await self._answer_items(held.id, turn)
         await self._run(_CHANGE, {"of": held.id, **_changes(held, turn)})
         return committed, await self._put_reply(held, turn, reply, reply_to)
@@ -102,7 +101,10 @@ class TurnRepository(FencedRepository):
 
     async def get(self, turn_id: str) -> TurnRecord:
         """Return the turn. For operators and replay, who know the id. Raises NotFound."""
-        return turn_record(await self._one(select(turns).where(turns.c.id == turn_id), "no such turn"))
+        found = await self._first(_STORED, {"turn_id": turn_id})
+        if found is None:
+            raise NotFound("no such turn")
+        return turn_record(found)
 
     async def usage(self, user_id: str, *, since: int) -> Usage:
         """Return what this user has used since that time (milliseconds): turns with words of theirs, and the tokens of these."""
@@ -115,10 +117,25 @@ class TurnRepository(FencedRepository):
 
     async def expire_documents(self) -> int:
         """Delete documents past their time, some at once. Return how many; call again until it is 0."""
+        await self._context.take_time()
         expired = select(turn_documents.c.turn_id).where(turn_documents.c.expires_at <= await self._now()).limit(_EXPIRED_AT_ONCE)
         return await self._changed(delete(turn_documents).where(turn_documents.c.turn_id.in_(expired)))
 
-    async def _insert_turn(self, held: Row[Any], turn: NewTurn) -> TurnRecord:
+    async def _hold_to_say(self, reply: str | None, claim: Claim, owner_epoch: int) -> Row[Any]:
+        held = await self._hold_as_owner(claim, owner_epoch)
+        if held.owner != Owner.BOT and reply is not None:
+            raise ClaimLost("a person has this conversation")
+        return held
+
+    async def _stored(self, turn_id: str, lost: ClaimLost) -> tuple[TurnRecord, OutboxRecord | None]:
+        """Return what was committed before. Raises `lost` when nothing was."""
+        stored = await self._first(_STORED, {"turn_id": turn_id})
+        if stored is None:
+            raise lost
+        return turn_record(stored), await OutboxRepository(self._context).of_turn(turn_id)
+
+    async def _insert_turn(self, held: Row[Any], turn: NewTurn) -> TurnRecord | None:
+        """Store the turn; None when its id is taken."""
         now = await self._now()
         values = {
             "conversation_id": held.id,
@@ -136,11 +153,11 @@ class TurnRepository(FencedRepository):
             "in_history": turn.in_history,
             "created_at": now,
         }
-        row = (await self._run(_INSERT, values)).one()
-        if turn.document:
+        row = await self._first(_insert_once(self._insert), values)
+        if row is not None and turn.document:
             expires_at = now + self._context.config.document_days * _DAY_MS
             await self._run(_INSERT_DOCUMENT, {"turn_id": turn.id, "document": turn.document, "expires_at": expires_at})
-        return turn_record(row)
+        return None if row is None else turn_record(row)
 
     async def _answer_items(self, conversation_id: str, turn: NewTurn) -> None:
         """Mark the items as done; they must be the oldest that wait."""
@@ -156,7 +173,8 @@ class TurnRepository(FencedRepository):
 
     async def _put_reply(self, held: Row[Any], turn: NewTurn, reply: str | None, reply_to: str) -> OutboxRecord | None:
         if reply is None:
-            await self._run(_USE_RESERVED, {"of": held.id, "state": OutboxState.CANCELLED, "error": "nothing is to be said"})
+            if held.has_reserved:
+                await self._run(_USE_RESERVED, {"of": held.id, "state": OutboxState.CANCELLED, "error": "nothing is to be said"})
             return None
         now = await self._now()
         values = {
@@ -169,11 +187,16 @@ class TurnRepository(FencedRepository):
         }
         if reply_to:
             values["reply_to"] = reply_to
-        row = await self._first(_USE_RESERVED, {"of": held.id, **values})
+        row = await self._first(_USE_RESERVED, {"of": held.id, **values}) if held.has_reserved else None
         if row is None:
             fresh = {"id": new_id(), "conversation_id": held.id, "created_at": now, **values}
             row = (await self._run(_insert_reply(self._insert), fresh)).one()
         return outbox_record(row)
+
+
+@cache
+def _insert_once(new: NewInsert) -> Executable:
+    return new(turns).on_conflict_do_nothing(index_elements=["id"]).returning(turns)
 
 
 @cache

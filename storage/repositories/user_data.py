@@ -32,11 +32,13 @@ class UserData(PendingRepository):
 
     async def export(self, user_id: str, conversation_id: str | None = None) -> dict[str, Any]:
         """Return a value of dict, list, str, int, bool and None, one list of rows for each table; bytes as base64."""
+        await self._context.take_time()
         tables = {table.name: await self._rows(table, condition) for table, condition in _belongings(user_id, conversation_id)}
         return {"user_id": user_id, **tables}
 
     async def erase(self, user_id: str, conversation_id: str | None = None) -> dict[str, int]:
         """Delete the rows; return how many went, by table."""
+        await self._context.take_time()
         groups = select(turns.c.conversation_id).where(_own_turns(user_id, conversation_id))
         # A rolling summary of a group may repeat what the user said.
         await self._run(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 
 from storage.errors import NotFound
 from storage.ids import new_id
@@ -25,6 +25,21 @@ _FIND = (
         identities.c.account == bindparam("of_account"),
         identities.c.external_id == bindparam("known_as"),
     )
+)
+
+# One row for each note; one row without a note when there is none.
+_PROFILE = (
+    select(
+        func.coalesce(profiles.c.name, "").label("name"),
+        func.coalesce(profiles.c.language, "").label("language"),
+        func.coalesce(profiles.c.tone, "").label("tone"),
+        profile_notes.c.text.label("note"),
+    )
+    .select_from(
+        users.outerjoin(profiles, profiles.c.user_id == users.c.id).outerjoin(profile_notes, profile_notes.c.user_id == users.c.id)
+    )
+    .where(users.c.id == bindparam("of_user"))
+    .order_by(profile_notes.c.seq)
 )
 
 
@@ -61,10 +76,9 @@ class UserRepository(Repository):
 
     async def profile(self, user_id: str) -> ProfileRecord:
         """Return what the user told about themselves; an empty profile when that is nothing."""
-        row = await self._first(select(profiles).where(profiles.c.user_id == user_id))
-        rows = await self._all(select(profile_notes.c.text).where(profile_notes.c.user_id == user_id).order_by(profile_notes.c.seq))
-        notes = tuple(note.text for note in rows)
-        return ProfileRecord(user_id, notes=notes) if row is None else ProfileRecord(user_id, row.name, row.language, row.tone, notes)
+        rows = await self._all(_PROFILE, {"of_user": user_id})
+        notes = tuple(row.note for row in rows if row.note is not None)
+        return ProfileRecord(user_id, rows[0].name, rows[0].language, rows[0].tone, notes) if rows else ProfileRecord(user_id)
 
     async def set_profile(self, user_id: str, *, name: str | None = None, language: str | None = None, tone: str | None = None) -> None:
         """Set the given fields; None leaves one as it is, "" clears it. Raises NotFound."""

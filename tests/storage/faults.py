@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from storage.backend import T, Work
 from storage.database import Database
 from storage.models import conversations
 from storage.records import Claim, OutboxRecord, OutboxState
-from storage.repositories.fence import FencedRepository
+from storage.repositories.fence import HOLDING, FencedRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.unit_of_work import UnitOfWork
 
@@ -43,7 +43,7 @@ class AcknowledgesFirst:
 
 async def hold_without_a_fence(repository: FencedRepository, claim: Claim) -> Row[Any]:
     """Lock the conversation for whoever asks, however old the claim is."""
-    return await repository._one(select(conversations).where(conversations.c.id == claim.conversation.id), "gone")
+    return await repository._one(HOLDING.where(conversations.c.id == claim.conversation.id), "gone")
 
 
 _due, _start, _resume = OutboxRepository.due, OutboxRepository.start, OutboxRepository.resume

@@ -19,7 +19,7 @@ from storage.config import StorageConfig
 from storage.database import Database, open_database
 from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.lockfile import control_socket_path, lock_path, read_holder
-from storage.one_trip import OneTripConnection
+from storage.one_trip import OneTripConnection, driver_of
 from storage.repositories.inbox import InboxRepository
 from storage.testing import sqlite_config, temporary_database
 from storage.unit_of_work import UnitOfWork
@@ -260,3 +260,34 @@ async def test_scrub_leaves_no_byte_of_a_deleted_row(tmp_path: Path) -> None:
         assert await say(database, "2") == 1
     finally:
         await database.close()
+
+
+async def test_quick_units_leave_room_for_others() -> None:
+    """A crowd of units that never wait for anything does not keep other tasks from running."""
+    async with temporary_database() as database:
+        units = [asyncio.create_task(say(database, str(number))) for number in range(100)]
+        turns = 0
+        while not all(unit.done() for unit in units):
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 100
+
+
+async def test_what_takes_time_runs_beside_the_loop() -> None:
+    """A quick statement runs where it is called; one that may be long in the thread of the connection, in this unit and no later one."""
+
+    async def where(unit: UnitOfWork) -> list[bool]:
+        context = unit._context
+        driver = await driver_of(context.connection)
+        driver._conn.create_function("here", 0, lambda: threading.current_thread() is threading.main_thread())
+
+        async def here() -> bool:
+            return bool((await context.connection.execute(text("SELECT here()"))).scalar())
+
+        before = await here()
+        await context.take_time()
+        return [before, await here()]
+
+    async with temporary_database() as database:
+        for run in (database.read, database.write) * 2:
+            assert await run(where) == [True, False]
