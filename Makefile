@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
-.PHONY: help chat test lint format proof bench-storage constraints clean
+.PHONY: help chat test lint format proof bench-storage catalogues constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,6 +47,9 @@ proof: $(VENV)/.dev ## run every proof at the size that was promised and write d
 
 bench-storage: $(VENV)/.dev ## measure SQLite and PostgreSQL at 10^4, 10^5 and 10^6 turns
 	@$(BIN)/python -m tests.bench_storage $(ARGS)
+
+catalogues: $(VENV)/.dev ## compile the words for users after a change of a .po file
+	@$(BIN)/python -m tests.catalogues
 
 constraints: $(VENV)/.dev ## pin what is installed now
 	@$(BIN)/python -m tests.pins

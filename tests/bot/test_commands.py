@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from bot.channels.terminal import TerminalChannel
-from bot.command_words import SENTENCES, say
-from dialogue.words import Words
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.records import TurnStatus
@@ -88,17 +86,3 @@ async def test_status_tells_when_the_engine_is_away(database: Database, clock: M
     assert "I am ready" in await _answer(rig, "/status")
     await rig.engine.close()
     assert "cannot answer" in await _answer(rig, "/status")
-
-
-@pytest.mark.parametrize("key", SENTENCES)
-def test_both_languages_say_the_same(key: str) -> None:
-    """Each sentence exists in both languages, with the same places to fill in."""
-    words: Words = SENTENCES[key]
-    names = [sorted(part.split()[0].strip(".,:$") for part in text.split("$")[1:]) for text in words]
-    assert all(words)
-    assert len(names[0]) == len(names[1])
-
-
-def test_unknown_languages_get_english() -> None:
-    """A language that the assistant has no words for falls back."""
-    assert say("status_ready", "de") == say("status_ready", "en") != say("status_ready", "zh-Hans")

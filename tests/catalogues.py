@@ -1,0 +1,34 @@
+"""`make catalogues`: compile every `.po` of the packages into the `.mo` beside it."""
+
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parent.parent
+
+
+def sources() -> list[Path]:
+    """Return every `.po` file of the packages."""
+    return sorted(path for room in ("bot", "dialogue") for path in (ROOT / room / "locale").rglob("*.po"))
+
+
+def compiled(source: Path) -> bytes:
+    """Return what a `.po` file compiles to."""
+    with source.open("rb") as file:
+        catalogue = read_po(file, locale=source.parts[-3])
+    out = BytesIO()
+    write_mo(out, catalogue)
+    return out.getvalue()
+
+
+def main() -> None:
+    """Compile them all."""
+    for source in sources():
+        source.with_suffix(".mo").write_bytes(compiled(source))
+        print(source.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
