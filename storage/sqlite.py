@@ -12,6 +12,7 @@ import contextlib
 import os
 import sqlite3
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -98,6 +99,8 @@ class SqliteBackend:
         self._clock = clock
         self._writing = _engine(path, sqlite_pragmas(config), connections=1)
         self._reading = _engine(path, sqlite_reader_pragmas(config), connections=config.pool_size)
+        self._readers = asyncio.Semaphore(config.pool_size)
+        self._idle: list[AsyncConnection] = []  # readers; to get one from SQLAlchemy's pool and give it back costs more than a read
         self._writer: AsyncConnection | None = None
         self._control: one_trip.OneTripConnection | None = None  # the same connection, for statements that frame the work
         self._waiting: deque[_Unit] = deque()
@@ -111,7 +114,7 @@ class SqliteBackend:
         await self.write(_free_leases)
 
     async def read(self, work: Work[T]) -> T:
-        async with self._reading.connect() as connection:
+        async with self._reader() as connection:
             control = await one_trip.driver_of(connection)
             control.is_quick = True
             await control.control("BEGIN")
@@ -137,10 +140,24 @@ class SqliteBackend:
 
     async def close(self) -> None:
         # The last connection to close checkpoints: that has to be the writer.
-        await self._reading.dispose()
+        await self._close_readers()
         if self._writer is not None:
             await self._writer.close()
         await self._writing.dispose()
+
+    async def _close_readers(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+        await self._reading.dispose()
+
+    @contextlib.asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AsyncConnection]:
+        async with self._readers:
+            connection = self._idle.pop() if self._idle else await self._reading.connect()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
 
     @property
     def _connection(self) -> AsyncConnection:

@@ -242,7 +242,7 @@ async def test_only_the_writer_checkpoints(tmp_path: Path) -> None:
     backend = database._backend
     assert isinstance(backend, sqlite.SqliteBackend)
     size = (tmp_path / "kefu.db-wal").stat().st_size
-    await backend._reading.dispose()
+    await backend._close_readers()
     assert (tmp_path / "kefu.db-wal").stat().st_size == size > 0
     await database.close()
     assert not (tmp_path / "kefu.db-wal").exists()
