@@ -230,6 +230,7 @@ class App:
             model=parts.model.reference,
             engine_health=parts.model.engine.health,
             list_commands=router.describe,
+            is_owner=AccessPolicy(self._settings.access_config()).is_owner,
             export_dir=self._settings.data_dir / "exports",
         )
         commands.update(direct_commands(around))

@@ -14,6 +14,7 @@ from storage.unit_of_work import UnitOfWork
 
 TIDY_S = 3600.0
 ADAPTERS_S = 10.0
+SCRUB_S = 600.0
 DEAD_QUESTION_MS = 3_600_000  # nobody waits an hour for `kefu ask`
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,30 @@ async def _cancel_answers(unit: UnitOfWork) -> int:
     for row in dead:
         await unit.outbox.cancel(row.id, "nobody waits for it")
     return len(dead)
+
+
+class Scrubber:
+    """Lets the bytes of what people had erased leave the files: soon, but not once for each of them, because it rewrites the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wanted = asyncio.Event()
+
+    def request(self) -> None:
+        """Something was erased."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Scrub when it was asked for, at most every SCRUB_S seconds, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._database.scrub()
+            except StorageError as error:  # a reader was in the way
+                log.warning("housekeeping.scrub_postponed", reason=str(error))
+                self._wanted.set()
+            await asyncio.sleep(SCRUB_S)
 
 
 class AdapterWatch:

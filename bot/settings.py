@@ -27,10 +27,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bot.access import AccessConfig
 from bot.control import socket_path
 from bot.errors import SettingsError
 from bot.settings_problems import settings_error
 from bot.settings_sections import (
+    AccessSection,
     DialogueSection,
     EngineSection,
     HttpSection,
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     remote: RemoteSection = Field(default_factory=RemoteSection)
     dialogue: DialogueSection = Field(default_factory=DialogueSection)
     telegram: TelegramSection = Field(default_factory=TelegramSection)
+    access: AccessSection = Field(default_factory=AccessSection)
     http: HttpSection = Field(default_factory=HttpSection)
     logging: LoggingSection = Field(default_factory=LoggingSection)
     limits: LimitsSection = Field(default_factory=LimitsSection)
@@ -121,7 +124,11 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, so that the logs can take care of them."""
-        given = [secret.get_secret_value() for secret in (self.telegram.token, self.remote.api_key, self.model.hub_token) if secret]
+        given = [
+            secret.get_secret_value()
+            for secret in (self.telegram.token, self.telegram.webhook_secret, self.remote.api_key, self.model.hub_token)
+            if secret
+        ]
         urls = [self.database_url, *([self.model.index_url.get_secret_value()] if self.model.index_url else [])]
         passwords = [found[1] for url in urls if (found := _PASSWORD.search(url))]
         return (*given, *{form for password in passwords for form in (password, unquote(password))})
@@ -132,6 +139,15 @@ class Settings(BaseSettings):
 
     def dialogue_config(self) -> DialogueConfig:
         return DialogueConfig(**self.dialogue.model_dump(exclude={"quiet_window_s"}))
+
+    def access_config(self) -> AccessConfig:
+        return AccessConfig(
+            owners=frozenset(self.access.owners),
+            allow=frozenset(self.access.allow),
+            block=frozenset(self.access.block),
+            messages_per_minute=self.access.messages_per_minute,
+            tokens_per_day=self.access.tokens_per_day,
+        )
 
     def engine_config(self) -> EngineConfig:
         return EngineConfig(

@@ -1,5 +1,6 @@
 """The sections of kefu.toml, field by field: unit, default and its reason. Pure values; reading them is `bot.settings`'s business."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,7 +35,17 @@ def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _pairs(value: object) -> object:
+    """Let an environment variable hold a table: NAME=VALUE, separated by commas or blanks."""
+    if not isinstance(value, str):
+        return value
+    return dict(item.partition("=")[::2] for item in value.replace(",", " ").split())
+
+
 WebRoot = Annotated[str, AfterValidator(_check_web_root)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(_split), Field(json_schema_extra={"allowed": "a list of ids, such as telegram:123456789"})
+]
 DatabaseUrl = Annotated[
     SecretStr | None,
     AfterValidator(_check_database_url),
@@ -182,6 +193,59 @@ class TelegramSection(Section):
         description="Bot API server; another one for your own server or for tests.",
         json_schema_extra={"allowed": "an http:// or https:// address"},
     )
+    webhook_url: WebRoot | None = Field(
+        None,
+        description="Public https address under which Telegram reaches the webhook. Unset: long polling, which needs no public address.",
+        examples=["https://bot.example.com/telegram"],
+        json_schema_extra={"allowed": "an https:// address"},
+    )
+    webhook_host: str = Field("127.0.0.1", min_length=1, description="Address on which the webhook listens, behind your TLS proxy.")
+    webhook_port: int = Field(8643, ge=0, le=65_535, description="Port on which the webhook listens; 0 = any free one.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Comes with each request of Telegram. Unset: made from the token, so that it is never missing.", examples=["…"]
+    )
+    webhook_backlog: int = Field(
+        5000, ge=1, description="Unanswered messages from which on the webhook answers 503: Telegram keeps them and comes back."
+    )
+    group_mode: Literal["mention", "all", "off"] = Field(
+        "mention", description="When groups are answered: mentioned, replied to or commanded; always; never."
+    )
+    groups: Annotated[Mapping[str, Literal["mention", "all", "off"]], BeforeValidator(_pairs)] = Field(
+        default_factory=dict,
+        description="The same for single groups, by chat id.",
+        examples=[{"-1001234567890": "all"}],
+        json_schema_extra={"allowed": "a table of chat ids, each mention, all or off"},
+    )
+    drafts: bool = Field(True, description="Show answers that grow as drafts in private chats; off = edits of a placeholder everywhere.")
+    rich_messages: bool = Field(
+        False, description="Send answers as rich messages, where the server knows them. Off, because older apps do not show them."
+    )
+    preview_s: float = Field(1.0, ge=0.1, le=60, description="Seconds between two previews of an answer that grows.")
+    timeout_s: float = Field(15.0, ge=0.5, le=120, description="Seconds that one request to the Bot API may take.")
+    poll_s: int = Field(25, ge=0, le=50, description="Seconds that Telegram holds a poll open when there is nothing new.")
+    chat_per_s: float = Field(1.0, ge=0, le=1000, description="Messages a second to one chat, Telegram's own advice; 0 = no limit of ours.")
+    chat_burst: int = Field(3, ge=1, le=1000, description="Messages that may go to one chat at once, after a pause.")
+    group_per_min: int = Field(20, ge=0, le=10_000, description="Messages a minute to one group; 0 = no limit of ours.")
+    overall_per_s: float = Field(30.0, ge=0, le=10_000, description="Messages a second to all chats; 0 = no limit of ours.")
+    file_bytes: int = Field(
+        200_000, ge=1, le=20_000_000, description="Bytes of a .txt or .md file that is read; Telegram's own limit is 20 MB."
+    )
+
+
+class AccessSection(Section):
+    """Who may write to the assistant, and how much. People are named by their id on the platform, or by channel:id."""
+
+    owners: Names = Field((), description="See in /status how the program is doing, and have no limits.", examples=["telegram:123456789"])
+    allow: Names = Field((), description="Only these people are answered. Empty: everybody is.")
+    block: Names = Field((), description="These people are never answered.")
+    messages_per_minute: int = Field(
+        20, ge=0, le=10_000, description="Turns of one person in a minute, far more than anybody types; 0 = no limit."
+    )
+    tokens_per_day: int = Field(
+        0,
+        ge=0,
+        description="Tokens of prompts and replies of one person in a day; 0 = no limit, because on your own machine they cost nothing.",
+    )
 
 
 class HttpSection(Section):
@@ -208,6 +272,13 @@ class LimitsSection(Section):
         1_048_576, ge=1024, le=104_857_600, description="Bytes of one raw event of a platform; Telegram's are far smaller."
     )
     message_chars: int = Field(16_000, ge=1, le=1_000_000, description="Characters of one message; four times Telegram's own limit.")
+    queue_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Seconds that a message may wait for its turn; later it is answered with words that ask to come back, so that the "
+        "wait stays bounded when too many write.",
+    )
     workers: int = Field(
         8, ge=1, le=1024, description="Conversations that are worked on at the same time; more than slots, because some only wait."
     )

@@ -1,19 +1,20 @@
-"""Which of the waiting messages one turn answers. Pure."""
+"""Which of the waiting events one turn answers. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dialogue.messages import IncomingMessage
+from dialogue.messages import ButtonPress, IncomingMessage
 from dialogue.router import split_bursts
 from storage.records import InboxKind, InboxRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A stored event and what the channel read in it."""
+    """A stored event and what the channel read in it; neither message nor press = nothing to answer."""
 
     item: InboxRecord
-    message: IncomingMessage | None  # None = nothing to answer
+    message: IncomingMessage | None = None
+    press: ButtonPress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Chosen:
     items: tuple[InboxRecord, ...]  # the oldest that wait, those with nothing to answer in between included
     messages: tuple[IncomingMessage, ...]  # empty = nothing to answer in any of the items
     is_stopped: bool  # a /stop came right behind them
+    press: ButtonPress | None = None  # a pressed button, which is a turn of its own
 
     @property
     def inbox_ids(self) -> tuple[str, ...]:
@@ -35,15 +37,48 @@ class Chosen:
 
 
 def choose_turn(parsed: Sequence[Parsed], *, join: bool) -> Chosen:
-    """Return the first turn in the oldest waiting events: a burst of one person, or with `join` off a single message."""
-    messages = [one.message for one in parsed if one.message is not None]
+    """Return the first turn in the oldest waiting events: a press, a burst of one person, or with `join` off a single message."""
+    parsed = apply_edits(parsed)
+    presses = (position for position, one in enumerate(parsed) if one.press is not None)
+    first_press = next(presses, len(parsed))
+    messages = [one.message for one in parsed[:first_press] if one.message is not None]
     if not messages:
-        return Chosen(tuple(one.item for one in parsed), (), is_stopped=False)
-    count = len(split_bursts(messages)[0]) if join else 1
-    end = _position_behind(parsed, count)
+        press = parsed[first_press].press if first_press < len(parsed) else None
+        return Chosen(tuple(one.item for one in parsed[: first_press + 1]), (), is_stopped=False, press=press)
+    burst = split_bursts(messages)[0] if join else (messages[0],)
+    end = _position_behind(parsed, len(burst))
     rest = parsed[end:]
     is_stopped = any(one.item.kind is InboxKind.STOP for one in rest[:1])
-    return Chosen(tuple(one.item for one in parsed[:end]), tuple(messages[:count]), is_stopped)
+    return Chosen(tuple(one.item for one in parsed[:end]), joined_forward(burst), is_stopped)
+
+
+def apply_edits(parsed: Sequence[Parsed]) -> list[Parsed]:
+    """Let the new version of a message that still waits stand in its place; an edit of anything older is nothing to answer."""
+    result: list[Parsed] = []
+    for one in parsed:
+        message = one.message
+        if message is None or not message.is_edit:
+            result.append(one)
+            continue
+        for position, earlier in enumerate(result):
+            if earlier.message is not None and _is_version_of(message, earlier.message):
+                result[position] = replace(earlier, message=replace(message, is_edit=False))
+        result.append(replace(one, message=None))
+    return result
+
+
+def joined_forward(burst: Sequence[IncomingMessage]) -> tuple[IncomingMessage, ...]:
+    """Return the burst with a forward as what its command speaks of: `/summarize`, then the forwarded message, or the other way round."""
+    if len(burst) != 2 or burst[0].is_forward == burst[1].is_forward:
+        return tuple(burst)
+    forward, command = sorted(burst, key=lambda message: not message.is_forward)
+    if not command.text.startswith("/"):
+        return tuple(burst)
+    return (replace(command, quoted_text=forward.text, file=command.file or forward.file),)
+
+
+def _is_version_of(edit: IncomingMessage, original: IncomingMessage) -> bool:
+    return edit.message_ref == original.message_ref and edit.sender.external_id == original.sender.external_id
 
 
 def _position_behind(parsed: Sequence[Parsed], count: int) -> int:

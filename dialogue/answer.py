@@ -7,6 +7,7 @@ from typing import Final
 from dialogue.document import TurnDocument, encode
 from dialogue.draft import Draft
 from dialogue.errors import DeadlineExceeded, EngineError, EngineOverloaded, RequestPoisoned, RequestTooLong
+from dialogue.extras import ReplyExtras
 from dialogue.generation import Outcome
 from dialogue.messages import ReplyTimings
 from dialogue.prompt import Prompt
@@ -38,6 +39,7 @@ class Answer:
     summary: str | None = None
     sticky_skill: str | None = None
     effect: Effect | None = None
+    extras: ReplyExtras = field(default_factory=ReplyExtras)
     timings: ReplyTimings = field(default_factory=ReplyTimings)
 
 
@@ -48,7 +50,12 @@ def silence() -> Answer:
 
 def of_command(reply: CommandReply) -> Answer:
     """What a command says and does."""
-    return Answer(reply.text, in_history=reply.in_history, sticky_skill=reply.sticky_skill, effect=reply.effect)
+    return Answer(reply.text, in_history=reply.in_history, sticky_skill=reply.sticky_skill, effect=reply.effect, extras=reply.extras)
+
+
+def unread(key: str, language: str) -> Answer:
+    """There was nothing in the messages that can be read."""
+    return Answer(say(key, language), in_history=False)
 
 
 def refused(text: str, route: SkillRoute) -> Answer:
@@ -77,6 +84,7 @@ def said(draft: Draft, outcome: Outcome) -> Answer:
         window_start=draft.prompt.window_start,
         summary=draft.summary,
         sticky_skill=draft.route.sticky_skill,
+        extras=ReplyExtras(is_rateable=bool(by_model) and status_of(outcome) is TurnStatus.ANSWERED),
         timings=outcome.timings,
     )
 

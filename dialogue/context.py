@@ -30,7 +30,7 @@ class TurnContext:
     @property
     def text(self) -> str:
         """What the user wrote: a burst as lines."""
-        return "\n".join(message.text for message in self.messages)
+        return "\n".join(message.text for message in self.messages if message.text)
 
     @property
     def quoted_text(self) -> str:

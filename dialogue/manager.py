@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from dialogue.answer import Answer, excused, of_command, refused, said, silence
+from dialogue.answer import Answer, excused, of_command, refused, said, silence, unread
 from dialogue.config import DialogueConfig
 from dialogue.context import TurnContext, find_committed, load_context, register
 from dialogue.draft import Drafter
 from dialogue.errors import RequestTooLong
 from dialogue.generation import Generation
-from dialogue.messages import IncomingMessage, ReplyCommitted, ReplyEvent
+from dialogue.messages import Abilities, IncomingMessage, ReplyCommitted, ReplyEvent
 from dialogue.ports import AdapterChoice, NoRetriever, Retriever, ServedModel, Time, base_model
 from dialogue.router import CommandContext, CommandRoute, Router, SkillRoute
 from dialogue.skills.base import PromptPlan, Refusal, SkillInput
@@ -35,6 +35,7 @@ class _Turn:
     inbox_ids: tuple[str, ...]
     context: TurnContext
     stop: asyncio.Event
+    abilities: Abilities
 
 
 class DialogueManager:
@@ -68,6 +69,7 @@ class DialogueManager:
         *,
         turn_id: str | None = None,  # of an outbox row that was reserved for this turn
         stop: asyncio.Event | None = None,
+        abilities: Abilities | None = None,  # None = nothing but text
     ) -> AsyncGenerator[ReplyEvent, None]:
         """Answer a burst of one person (see `router.split_bursts`): previews, then exactly one ReplyCommitted.
 
@@ -75,16 +77,19 @@ class DialogueManager:
         commits that. Raises ClaimLost, and other StorageErrors, when nothing was committed: nothing that was shown is final then.
         """
         context = await load_context(self._database, claim, messages, turn_id or new_id(), most_turns=self._most_turns)
-        turn = _Turn(claim, tuple(inbox_ids), context, stop or asyncio.Event())
+        turn = _Turn(claim, tuple(inbox_ids), context, stop or asyncio.Event(), abilities or Abilities())
         if context.committed is not None:
             yield ReplyCommitted(context.committed[0], _id_of(context.committed[1]))
             return
         if context.conversation.owner is Owner.HUMAN:
             yield await self._record(turn, silence())
             return
+        if context.text.strip() == "" and (key := _what_is_missing(context)):
+            yield await self._record(turn, unread(key, context.language))
+            return
         route = self._router.route(context.text, context.conversation.skill)
         if isinstance(route, CommandRoute):
-            yield await self._record(turn, await _run_command(route, context))
+            yield await self._record(turn, await _run_command(route, turn))
             return
         plan = await self._plan(route, context)
         if isinstance(plan, Refusal):
@@ -136,6 +141,7 @@ class DialogueManager:
             window_start=answer.window_start,
             summary=answer.summary,
             sticky_skill=answer.sticky_skill,
+            extras=answer.extras.encode(),
         )
 
         async def commit(work: UnitOfWork) -> tuple[TurnRecord, OutboxRecord | None]:
@@ -151,7 +157,15 @@ class DialogueManager:
         return ReplyCommitted(record, _id_of(row), answer.timings)
 
 
-async def _run_command(route: CommandRoute, context: TurnContext) -> Answer:
+def _what_is_missing(context: TurnContext) -> str:
+    """Return the key of what is said to messages without a word; "" when there is something to work with all the same."""
+    if context.quoted_text:
+        return ""
+    return "file_hint" if any(message.file is not None for message in context.messages) else "cannot_read"
+
+
+async def _run_command(route: CommandRoute, turn: _Turn) -> Answer:
+    context = turn.context
     given = CommandContext(
         argument=route.argument,
         language=context.language,
@@ -159,6 +173,7 @@ async def _run_command(route: CommandRoute, context: TurnContext) -> Answer:
         conversation=context.conversation,
         messages=context.messages,
         profile=context.profile,
+        abilities=turn.abilities,
     )
     return of_command(await route.command.run(given))
 

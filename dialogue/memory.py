@@ -78,7 +78,7 @@ def show_memory(context: CommandContext, profile: ProfileRecord) -> CommandReply
 
 
 def forget(context: CommandContext, profile: ProfileRecord) -> CommandReply:
-    """Erase the whole profile, or the note that the argument numbers."""
+    """Erase the whole profile, or the note that the argument numbers. Where there are buttons, `bot.commands` asks before."""
     argument = context.argument
     if not argument:
         return CommandReply(say("forgotten", context.language), effect=_forget_all(context.user_id))

@@ -69,6 +69,14 @@ class IncomingMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Abilities:
+    """What can go out with a text where the conversation takes place."""
+
+    buttons: bool = False
+    files: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Button:
     """Something to press under a message."""
 

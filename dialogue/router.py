@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from dialogue.messages import IncomingMessage
+from dialogue.extras import ReplyExtras
+from dialogue.messages import Abilities, IncomingMessage
 from dialogue.skills.base import Skill
 from dialogue.words import say
 from storage.records import ConversationRecord, ProfileRecord
@@ -30,6 +31,7 @@ class CommandContext:
     conversation: ConversationRecord
     messages: tuple[IncomingMessage, ...]
     profile: ProfileRecord | None = None
+    abilities: Abilities = field(default_factory=Abilities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class CommandReply:
     effect: Effect | None = None  # runs in the transaction of the turn, after it was written; once per turn
     in_history: bool = False  # whether later prompts show it
     sticky_skill: str | None = None  # new sticky choice of the conversation
+    extras: ReplyExtras = field(default_factory=ReplyExtras)  # buttons, or a file
 
 
 class Command(Protocol):
@@ -150,13 +153,25 @@ def parse_command(text: str) -> tuple[str, str] | None:
 
 
 def split_bursts(messages: Sequence[IncomingMessage]) -> list[tuple[IncomingMessage, ...]]:
-    """Split what waits in a conversation into turns: messages of one person in a row are one, a command stands alone."""
+    """Split what waits in a conversation into turns: messages of one person in a row are one, a command stands alone.
+
+    A command without an argument and a forwarded message beside it belong together: `/summarize` means the forward.
+    """
     bursts: list[list[IncomingMessage]] = []
     for message in messages:
-        previous = bursts[-1][-1] if bursts else None
-        continues = previous is not None and previous.sender.external_id == message.sender.external_id
-        if previous is not None and continues and parse_command(message.text) is None and parse_command(previous.text) is None:
+        if bursts and _continues(bursts[-1], message):
             bursts[-1].append(message)
         else:
             bursts.append([message])
     return [tuple(burst) for burst in bursts]
+
+
+def _continues(burst: Sequence[IncomingMessage], message: IncomingMessage) -> bool:
+    previous = burst[-1]
+    if previous.sender.external_id != message.sender.external_id:
+        return False
+    commands = [parse_command(one.text) for one in (*burst, message)]
+    if not any(commands):
+        return True
+    command = next(command for command in commands if command is not None)
+    return len(burst) == 1 and previous.is_forward != message.is_forward and sum(map(bool, commands)) == 1 and not command[1]

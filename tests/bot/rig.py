@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bot.access import AccessConfig, AccessPolicy
 from bot.channels.base import Channel
 from bot.channels.fake import FakeChannel
 from bot.channels.fake_platform import FakePlatform
 from bot.commands import Surroundings, direct_commands
 from bot.delivery import Delivery
+from bot.documents import document_maker
+from bot.housekeeping import Scrubber
 from bot.inbox import Inbox, RunningTurns
 from bot.metrics import Metrics
+from bot.presses import PressHandler
 from bot.wakeup import Wakeup
 from bot.worker import WorkerConfig, WorkerPool
 from dialogue.byte_chat import ByteTemplate, ByteTokenizer, echo_user
@@ -102,11 +106,22 @@ async def build_rig(
     platform, metrics, wakeup, running = FakePlatform(), Metrics(), Wakeup(), RunningTurns()
     fake = FakeChannel(platform, **(channel or {}))
     channels: list[Channel] = [fake] if also is None else [also, fake]
-    delivery = Delivery(database, channels, metrics=metrics)
+    delivery = Delivery(database, channels, metrics=metrics, documents=document_maker(database))
     config = worker or WorkerConfig(quiet_s=0.0)
     served = ServedModel(engine, await engine.start(), ByteTemplate(), ByteTokenizer())
     manager = DialogueManager(database, served, build_router(database, engine, export_dir), DialogueConfig(seed=1))
-    pool = WorkerPool(database, manager, channels, delivery, running=running, wakeup=wakeup, metrics=metrics, config=config)
+    pool = WorkerPool(
+        database,
+        manager,
+        channels,
+        delivery,
+        running=running,
+        wakeup=wakeup,
+        metrics=metrics,
+        config=config,
+        presses=PressHandler(database, Scrubber(database)),
+        access=AccessPolicy(AccessConfig()),
+    )
     inbox = Inbox(database, "fake", "bot", max_bytes=100_000, quiet_s=config.quiet_s, wakeup=wakeup, running=running, metrics=metrics)
     return Rig(database, platform, fake, engine, inbox, running, wakeup, delivery, pool, metrics)
 
@@ -118,7 +133,9 @@ def build_router(database: Database, engine: ScriptedEngine, export_dir: Path) -
     def list_commands(language: str) -> Sequence[str]:
         return router.describe(language)
 
-    commands.update(direct_commands(Surroundings(database, "Kefu", "scripted", engine.health, list_commands, export_dir)))
+    commands.update(
+        direct_commands(Surroundings(database, "Kefu", "scripted", engine.health, list_commands, lambda _key, _sender: False, export_dir))
+    )
     router = Router(load_skills(DialogueConfig(), ()), commands, "chat")
     return router
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from bot import delivery
-from bot.channels.base import RecordChunk
+from bot.channels.base import OutgoingReply, Progress
 from bot.channels.fake_platform import PLACEHOLDER, Fault, FaultKind
 from bot.delivery import backoff_s
 from storage.clock import ManualClock
 from storage.database import Database
-from storage.records import ConversationRecord, OutboxRecord, OutboxState
+from storage.records import OutboxState
 from tests.bot.rig import Rig, build_rig, seen
 from tests.conftest import OpenDatabase
 from tests.sizes import record_proof, size
@@ -172,10 +172,10 @@ async def test_a_channel_with_a_defect_is_unknown_not_fatal(database: Database, 
     rig = await build_rig(database, channel=PLAIN)
     deliver = rig.channel.deliver
 
-    async def broken(row: OutboxRecord, conversation: ConversationRecord, record_chunk: RecordChunk) -> None:
-        if "trap" in row.text:
+    async def broken(reply: OutgoingReply, progress: Progress) -> None:
+        if "trap" in reply.row.text:
             raise ZeroDivisionError
-        await deliver(row, conversation, record_chunk)
+        await deliver(reply, progress)
 
     monkeypatch.setattr(rig.channel, "deliver", broken)
     await _answer(rig, text="trap")

@@ -42,7 +42,7 @@ async def test_a_repeated_update_changes_nothing(database: Database) -> None:
     await rig.inbox.accept([stop], 1)
     with rig.running.track(KEY) as running:
         await rig.inbox.accept([stop], 1)
-        assert not running.is_set()
+        assert not running.stop.is_set()
     assert len(await rig.items()) == 1
 
 
@@ -52,8 +52,8 @@ async def test_stop_reaches_the_running_answer_at_once(database: Database) -> No
     other = ConversationKey("fake", "bot", "other")
     with rig.running.track(KEY) as running, rig.running.track(other) as elsewhere:
         await rig.inbox.accept([_item(1, "/stop", InboxKind.STOP)], 1)
-        assert running.is_set()
-        assert not elsewhere.is_set()
+        assert running.stop.is_set()
+        assert not elsewhere.stop.is_set()
 
 
 async def test_a_giant_event_is_cut_and_therefore_quarantined(database: Database) -> None:
@@ -95,7 +95,18 @@ async def test_a_successor_keeps_its_stop() -> None:
     running = RunningTurns()
     stalled, successor = running.track(KEY), running.track(KEY)
     stalled.__enter__()
-    with successor as stop:
+    with successor as turn:
         stalled.__exit__(None, None, None)
         assert running.stop(KEY)
-        assert stop.is_set()
+        assert turn.stop.is_set()
+
+
+async def test_a_takeover_waits_for_the_running_answer() -> None:
+    """`end` abandons the answer and returns when nothing of it is on its way; where nothing runs, at once."""
+    running = RunningTurns()
+    with running.track(KEY) as turn:
+        ending = asyncio.create_task(running.end(KEY))
+        await turn.abandon.wait()
+        assert not ending.done()
+    await ending
+    await running.end(KEY)

@@ -19,7 +19,7 @@ from storage.database import Database
 from storage.records import InboxState
 from storage.testing import temporary_database
 from tests.bot.rig import Gate, build_rig
-from tests.contracts.channels import MemoryScreen, conversation, row
+from tests.contracts.channels import MemoryScreen, Noted, reply
 
 
 class Session:
@@ -223,11 +223,8 @@ async def test_a_row_is_shown_once_in_a_session() -> None:
     """A delivery that is repeated because its success could not be written down shows nothing again."""
     screen = MemoryScreen()
     channel = TerminalChannel(screen, user="ann", max_chars=100)
-
-    async def record_chunk(index: int, ref: str) -> None:
-        raise AssertionError
-
+    late = reply(channel, "late", chat="local")
     for _ in range(2):
-        await channel.deliver(row("late"), conversation(channel, "local"), record_chunk)
-    await channel.deliver(replace(row("later"), id="o2"), conversation(channel, "local"), record_chunk)
+        await channel.deliver(late, Noted(refuse=True))
+    await channel.deliver(replace(late, row=replace(late.row, id="o2", text="later")), Noted(refuse=True))
     assert screen.said("owe") == ["late", "later"]

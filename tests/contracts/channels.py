@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bot.channels.ask import AskChannel
-from bot.channels.base import Channel
+from bot.channels.base import Channel, OutgoingReply
 from bot.channels.fake import FakeChannel
 from bot.channels.fake_platform import FakePlatform
 from bot.channels.terminal import TerminalChannel
@@ -35,6 +35,7 @@ class MemoryInlet:
     """An inbox in memory; `refuse` makes it as if the database were away."""
 
     refuse: bool = False
+    may_poll: bool = True
     accepted: list[NewInboxItem] = field(default_factory=list)
     stored_offset: int | None = None
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -47,6 +48,12 @@ class MemoryInlet:
     async def offset(self) -> int | None:
         return self.stored_offset
 
+    async def hold_poll(self) -> bool:
+        return self.may_poll
+
+    async def backlog(self) -> int:
+        return len(self.accepted)
+
     async def accept(self, items: Sequence[NewInboxItem], offset: int | None = None) -> None:
         if self.refuse:
             raise InletAway
@@ -54,6 +61,28 @@ class MemoryInlet:
             self.accepted += items
             self.stored_offset = offset
             self._changed.notify_all()
+
+
+@dataclass
+class Noted:
+    """A delivery's progress in memory; `refuse` makes it as if the row were in other hands."""
+
+    refuse: bool = False
+    is_repeat: bool = False
+    refs: dict[int, str] = field(default_factory=dict)
+    orphans: int = 0
+
+    async def record(self, index: int, ref: str) -> None:
+        if self.refuse:
+            raise InletAway
+        self.refs[index] = ref
+
+    async def orphan(self) -> None:
+        self.orphans += 1
+
+    @property
+    def chunks(self) -> tuple[str, ...]:
+        return tuple(self.refs[index] for index in sorted(self.refs))
 
 
 class InletAway(Exception):
@@ -151,4 +180,9 @@ def conversation(channel: Channel, chat: str) -> ConversationRecord:
 
 
 def row(text: str, *, chunks: tuple[str, ...] = (), turn_id: str = "t") -> OutboxRecord:
-    return OutboxRecord("o", "c", turn_id, OutboxState.STARTED, text, "", "", chunks, 0, 1, 0, "", 0)
+    return OutboxRecord("o", "c", turn_id, OutboxState.STARTED, text, "", "", chunks, 0, 1, 0, "", 0, "", 0)
+
+
+def reply(channel: Channel, text: str, *, chat: str = "chat", chunks: tuple[str, ...] = (), turn_id: str = "t") -> OutgoingReply:
+    """Return an answer on its way to a chat of this channel."""
+    return OutgoingReply(row(text, chunks=chunks, turn_id=turn_id), conversation(channel, chat))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.channels.base import Channel, UnparsableEvent
+from dialogue.messages import IncomingMessage
 from storage.records import InboxKind, NewInboxItem
-from tests.contracts.channels import ARMS, Arm, InletAway, MemoryInlet, Person, ask_channel, conversation, record, row
+from tests.contracts.channels import ARMS, Arm, InletAway, MemoryInlet, Noted, Person, ask_channel, record, reply
 
 hostile = st.binary(max_size=200) | st.text(max_size=50).map(str.encode) | st.integers(1, 3000).map(b"[".__mul__)
 channels = pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
@@ -42,7 +43,7 @@ async def test_a_message_arrives_whole(arm: Arm) -> None:
     """Text, conversation and sender come back from the stored bytes; reading them twice gives the same."""
     channel, _, item = await _received(arm, "hello 客服 👍🏽")
     message = channel.parse(record(channel, item))
-    assert message is not None
+    assert isinstance(message, IncomingMessage)
     assert (message.text, message.is_private) == ("hello 客服 👍🏽", True)
     assert (message.key.channel, message.key.account, message.key.chat) == (channel.name, channel.account, item.chat)
     assert message.sender.external_id
@@ -54,7 +55,7 @@ async def test_what_cannot_be_seen_is_removed(arm: Arm) -> None:
     """Control and bidirectional characters do not reach the dialogue."""
     channel, _, item = await _received(arm, "a\x1b[31mb\u202ec\x00")
     message = channel.parse(record(channel, item))
-    assert message is not None
+    assert isinstance(message, IncomingMessage)
     assert message.text == "a[31mbc"
 
 
@@ -93,26 +94,18 @@ async def test_events_have_names_of_their_own(arm: Arm) -> None:
 async def test_the_stored_text_is_what_is_seen(arm: Arm) -> None:
     """Exactly the text of the row is on the screen, however many parts the platform needs; each part is recorded."""
     channel, person = arm.make()
-    parts: dict[int, str] = {}
-
-    async def record_chunk(index: int, ref: str) -> None:
-        parts[index] = ref
-
-    await channel.deliver(row("a long answer, in parts"), conversation(channel, "chat"), record_chunk)
+    noted = Noted()
+    await channel.deliver(reply(channel, "a long answer, in parts"), noted)
     assert "".join(person.saw()) == "a long answer, in parts"
-    assert sorted(parts) == list(range(len(parts)))
+    assert sorted(noted.refs) == list(range(len(noted.refs)))
 
 
 @with_parts
 async def test_an_error_while_recording_comes_through(arm: Arm) -> None:
     """Who may not record a part does not go on: the row is in other hands."""
     channel, person = arm.make()
-
-    async def refuse(index: int, ref: str) -> None:
-        raise InletAway
-
     with pytest.raises(InletAway):
-        await channel.deliver(row("a long answer, in parts"), conversation(channel, "chat"), refuse)
+        await channel.deliver(reply(channel, "a long answer, in parts"), Noted(refuse=True))
     assert len(person.saw()) <= 1
 
 
@@ -120,15 +113,9 @@ async def test_an_error_while_recording_comes_through(arm: Arm) -> None:
 async def test_repeating_is_safe_where_it_is_said_to_be(arm: Arm) -> None:
     """A second delivery with what was recorded shows nothing twice."""
     channel, person = arm.make()
-    refs: list[str] = []
-
-    async def record_chunk(index: int, ref: str) -> None:
-        if index == len(refs):
-            refs.append(ref)
-
-    where = conversation(channel, "chat")
-    await channel.deliver(row("an answer in parts"), where, record_chunk)
-    await channel.deliver(row("an answer in parts", chunks=tuple(refs)), where, record_chunk)
+    noted = Noted()
+    await channel.deliver(reply(channel, "an answer in parts"), noted)
+    await channel.deliver(reply(channel, "an answer in parts", chunks=noted.chunks), Noted(is_repeat=True))
     assert "".join(person.saw()) == "an answer in parts"
 
 

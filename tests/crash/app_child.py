@@ -15,7 +15,7 @@ from typing import Any
 
 from bot import app as app_module
 from bot.app import RunOptions
-from bot.channels.base import Channel, Inlet
+from bot.channels.base import Channel, Inlet, OutgoingReply
 from bot.channels.fake import FakeChannel
 from bot.delivery import Delivery
 from bot.logs import configure_logging
@@ -65,7 +65,7 @@ class NoFenceDelivery(Delivery):
 
     async def _attempt(self, channel: Channel, row: OutboxRecord) -> bool:
         conversation = await self._database.read(lambda unit: unit.conversations.get(row.conversation_id))
-        await channel.deliver(row, conversation, _record_nothing)
+        await channel.deliver(OutgoingReply(row, conversation), _NothingRecorded())
         await asyncio.sleep(CARELESS_S)
 
         async def write_down(unit: UnitOfWork) -> None:
@@ -76,8 +76,16 @@ class NoFenceDelivery(Delivery):
         return True
 
 
-async def _record_nothing(index: int, ref: str) -> None:
+class _NothingRecorded:
     """Part of the planted fault."""
+
+    is_repeat = False
+
+    async def record(self, index: int, ref: str) -> None:
+        """Nobody will know."""
+
+    async def orphan(self) -> None:
+        """Nobody will know."""
 
 
 def make_channel(plan: Plan, journal: JournalPlatform) -> FakeChannel:

@@ -1,0 +1,91 @@
+"""What pressed buttons do: opinions about answers are stored, what somebody wants forgotten is erased.
+
+The effect and the end of the event are one transaction, so a press is done once, however often it is handed out. Pressing
+again changes an opinion, it never adds one. Where somebody presses a button that is not for them, nothing happens.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from bot.channels.base import PressOutcome
+from bot.command_words import say
+from bot.housekeeping import Scrubber
+from bot.rating import GOOD, Opinion, Wish, rated_buttons, read_press
+from dialogue.messages import ButtonPress
+from storage.database import Database
+from storage.errors import NotFound
+from storage.records import Claim, ProfileRecord
+from storage.unit_of_work import UnitOfWork
+
+NOTHING = PressOutcome()
+
+log = structlog.get_logger(__name__)
+
+
+class PressHandler:
+    """Handles the presses of all channels."""
+
+    def __init__(self, database: Database, scrubber: Scrubber) -> None:
+        self._database = database
+        self._scrubber = scrubber
+
+    async def handle(self, claim: Claim, press: ButtonPress, inbox_ids: Sequence[str]) -> PressOutcome:
+        """Do what the button is for and end its event; return what changes on the screen. Raises StorageError."""
+        meaning = read_press(press.data)
+
+        async def do(unit: UnitOfWork) -> PressOutcome:
+            await unit.inbox.dismiss(claim, inbox_ids)
+            match meaning:
+                case Opinion():
+                    return await _rate(unit, press, meaning)
+                case Wish():
+                    return await _forget(unit, claim, press, meaning)
+                case _:
+                    return NOTHING
+
+        outcome = await self._database.write(do)
+        if isinstance(meaning, Wish) and outcome != NOTHING:
+            log.info("press.forget", scope=meaning.scope, conversation_id=claim.conversation.id)
+            self._scrubber.request()
+        return outcome
+
+
+async def _rate(unit: UnitOfWork, press: ButtonPress, opinion: Opinion) -> PressOutcome:
+    user = await unit.users.ensure(press.key.channel, press.key.account, press.sender.external_id, press.sender.display_name)
+    try:
+        before = await unit.feedback.of(opinion.turn_id, user.id)
+        if before is not None and before.rating == opinion.rating and not opinion.reason:
+            opinion = Opinion(opinion.turn_id, opinion.rating, before.reason)  # the face again: the reason stays
+        await unit.feedback.rate(opinion.turn_id, user.id, opinion.rating, "" if opinion.rating == GOOD else opinion.reason)
+    except NotFound:  # somebody else's answer, or one that was erased
+        return NOTHING
+    return PressOutcome(buttons=rated_buttons(opinion, await _language(unit, press, user.id)))
+
+
+async def _forget(unit: UnitOfWork, claim: Claim, press: ButtonPress, wish: Wish) -> PressOutcome:
+    if press.sender.external_id != wish.person:
+        return NOTHING
+    user = await unit.users.find(press.key.channel, press.key.account, press.sender.external_id)
+    language = await _language(unit, press, user.id if user else None)
+    if wish.scope == "cancel":
+        return PressOutcome(say("forget_cancelled", language), ())
+    if user is None:
+        await unit.conversations.erase_chat(claim.conversation.id)
+        return PressOutcome(say("forget_nothing", language), ())
+    if wish.scope == "memory":
+        await unit.users.forget_profile(user.id)
+        return PressOutcome(say("forget_memory_done", language), ())
+    if wish.scope not in {"all", "here"} or (wish.scope == "all") is not press.is_private:
+        return NOTHING
+    notes = len((await unit.users.profile(user.id)).notes) if wish.scope == "all" else 0
+    counts = await unit.users.erase(user.id, None if wish.scope == "all" else claim.conversation.id)
+    await unit.audit.append("user", "user.erase", user.id, wish.scope)
+    figures = {"turns": counts.get("turns", 0), "notes": notes, "feedback": counts.get("feedback", 0)}
+    return PressOutcome(say("forget_done", language, **figures), ())
+
+
+async def _language(unit: UnitOfWork, press: ButtonPress, user_id: str | None) -> str:
+    """Return the language that the person chose, in private chats, else the one that the platform says."""
+    profile = await unit.users.profile(user_id) if user_id is not None and press.is_private else ProfileRecord("")
+    return profile.language or press.sender.language or "en"
