@@ -4,13 +4,13 @@ The promise holds by construction: what was rendered is compared with what was w
 is shown as it was written. The same text gives the same parts in every process, since a later one may repeat a delivery.
 """
 
-import html
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bot.channels.telegram.clean import clean, is_visible
+from bot.channels.telegram.keeping import keeps_all
 from bot.channels.telegram.markdown import parse
 from bot.channels.telegram.spans import RichText
 from bot.channels.telegram.split import cuts
@@ -20,7 +20,7 @@ TEXT_LIMIT: Final = 4096  # UTF-16 units of a message
 MAX_PARSED_CHARS: Final = 20_000  # longer texts are shown as they are: reading them could take seconds
 NOTHING: Final = "…"
 
-_MARKUP: Final = re.compile(r"""[\s\\`*_~#>|\-+=\[\]()!<:"']+""")
+_FENCE: Final = re.compile(r"^ *(?:```|~~~)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +47,26 @@ class Part:
 
 
 def render(markdown: str, *, limit: int = TEXT_LIMIT) -> tuple[Part, ...]:
-    """Return the answer as one or more messages."""
+    """Return the answer as one or more messages of up to `limit` UTF-16 units, 2 at least."""
     original = clean(markdown)
-    for write_links in (False, True):
+    for write_links in (False, True):  # one message cannot have more than a hundred links
         rich = _parsed(original, write_links=write_links)
         pieces = _pieces(rich, limit) if rich else []
-        if pieces and _keeps(original, pieces):
+        if pieces and keeps_all(original, "".join(piece.with_hidden() for piece in pieces)):
             return tuple(map(_part, pieces))
     return plain(markdown, limit=limit)
 
 
 def plain(text: str, *, limit: int = TEXT_LIMIT) -> tuple[Part, ...]:
     """Return the text as it was written, without formatting."""
-    shown = clean(text).strip()
-    pieces = [piece.strip() for piece in (shown[start:end] for start, end in cuts(shown, limit)) if is_visible(piece)]
-    return tuple(map(Part, pieces)) or (Part(NOTHING),)
+    return tuple(map(_part, _pieces(RichText(clean(text)), limit))) or (Part(NOTHING),)
 
 
 def preview(markdown: str, *, limit: int = TEXT_LIMIT) -> Part:
     """Return as much of a text that is still being written as one message holds: its end."""
     original = clean(markdown)
-    rich = _parsed(original) or RichText(original)
-    pieces = list(_pieces(_tail(rich, limit), limit))
+    rich = _parsed(_closed(original)) or RichText(original)
+    pieces = _pieces(_tail(rich, limit), limit)
     return _part(pieces[0]) if pieces else Part(NOTHING)
 
 
@@ -82,43 +80,39 @@ def _parsed(text: str, *, write_links: bool = False) -> RichText | None:
         return None
 
 
+def _closed(text: str) -> str:
+    """Return an unfinished text with an end to the bold or code that it is in the middle of."""
+    if len(_FENCE.findall(text)) % 2:
+        return text
+    last = text.rpartition("\n\n")[2]
+    if last.count("`") % 2:
+        return text.rstrip() + "`"
+    return text.rstrip("* \n") + "**" if "".join(last.split("`")[::2]).count("**") % 2 else text
+
+
 def _pieces(rich: RichText, limit: int) -> list[RichText]:
     blocks = [(span.start, span.end) for span in rich.spans if span.type == "pre"]
-    pieces = (rich.piece(*_without_indentation(rich, start, end)) for start, end in cuts(rich.text, limit, blocks))
+    pieces = (rich.piece(_first_shown(rich, start, end, blocks), end) for start, end in cuts(rich.text, limit, blocks))
     return [piece for piece in pieces if is_visible(piece.text)]
 
 
-def _without_indentation(rich: RichText, start: int, end: int) -> tuple[int, int]:
-    """Return where a part begins. Telegram trims, except for what stands in formatting: code keeps its indentation."""
-    if any(span.type == "pre" and span.start <= start < span.end for span in rich.spans):
-        return start, end
-    text = rich.text[start:end]
-    return end - len(text.lstrip()), end
+def _first_shown(rich: RichText, start: int, end: int, blocks: Sequence[tuple[int, int]]) -> int:
+    """Return where a part begins. Telegram trims all but what stands in formatting: code keeps its indentation."""
+    if any(first <= start < last for first, last in blocks):
+        return start
+    return end - len(rich.text[start:end].lstrip())
 
 
 def _tail(rich: RichText, limit: int) -> RichText:
+    """Return the end of a text, behind an ellipsis if it is not all."""
     offsets = utf16_offsets(rich.text)
     if offsets[-1] <= limit:
         return rich
     room = offsets[-1] - limit + len(NOTHING)
     start = next(index for index, offset in enumerate(offsets) if offset >= room)
     tail = rich.piece(start, len(rich.text))
-    return RichText(NOTHING + tail.text, tuple(_shifted(tail)))
-
-
-def _shifted(tail: RichText) -> Iterator[Any]:
-    for span in tail.spans:
-        yield type(span)(span.type, span.start + len(NOTHING), span.end + len(NOTHING), span.url, span.language)
-
-
-def _keeps(original: str, pieces: Sequence[RichText]) -> bool:
-    """Return whether each character that is no markup is still there, in order."""
-    shown = iter(_content("".join(piece.with_hidden() for piece in pieces)))
-    return all(character in shown for character in _content(original))
-
-
-def _content(text: str) -> str:
-    return _MARKUP.sub("", clean(html.unescape(text)))
+    moved = (replace(span, start=span.start + len(NOTHING), end=span.end + len(NOTHING)) for span in tail.spans)
+    return RichText(NOTHING + tail.text, tuple(moved))
 
 
 def _part(piece: RichText) -> Part:

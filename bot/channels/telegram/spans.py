@@ -1,6 +1,7 @@
 """Text with formatting, counted in code points, before it is cut into messages; and which formatting Telegram can nest."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,6 +10,7 @@ MAX_ENTITY_BYTES: Final = 9000  # of all entities of a message together, somewha
 
 _MONOSPACE: Final = {"pre", "code"}
 _STYLES: Final = {"bold", "italic", "strikethrough"}
+_INDENTED: Final = {"pre", "blockquote"}  # can begin with the indentation of code
 _RANK: Final = {"text_link": 0, "pre": 1, "code": 2, "blockquote": 3}
 
 
@@ -44,7 +46,8 @@ class RichText:
         """Return the text with what stands only in its formatting: languages of code in front of it, addresses behind their links."""
         inserts = [(span.start, span.language) for span in self.spans if span.language]
         inserts += [(span.end, span.url) for span in self.spans if span.url]
-        parts, done = [], 0
+        parts: list[str] = []
+        done = 0
         for place, insert in sorted(inserts, key=lambda pair: pair[0]):
             parts += [self.text[done:place], insert]
             done = place
@@ -53,22 +56,34 @@ class RichText:
 
 def nestable(spans: Iterable[Span]) -> list[Span]:
     """Return the formatting without what Telegram would drop: monospace stands in nothing but quotes, links come before it."""
-    spans = list(spans)
-    links = [span for span in spans if span.type == "text_link"]
-    monospace = [span for span in spans if span.type in _MONOSPACE and not any(_overlap(span, link) for link in links)]
+    spans = sorted(spans, key=_place)
+    links = _Row([span for span in spans if span.type == "text_link"])
+    monospace = _Row([span for span in spans if span.type in _MONOSPACE and not links.touching(span)])
     others = [span for span in spans if span.type not in _MONOSPACE]
-    return sorted(monospace + [piece for span in others for piece in _around(span, monospace)], key=_place)
+    return sorted([*monospace.spans, *(piece for span in others for piece in _around(span, monospace))], key=_place)
 
 
-def _around(span: Span, holes: Sequence[Span]) -> list[Span]:
-    """Return the pieces of a style between stretches of monospace; anything else as it is."""
-    if span.type not in _STYLES:
-        return [span]
-    pieces, start = [], span.start
-    for hole in sorted((hole for hole in holes if _overlap(span, hole)), key=_place):
-        pieces.append(replace(span, start=start, end=hole.start))
+class _Row:
+    """Spans one behind the other, none of which overlap."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self._starts = [span.start for span in spans]
+        self._ends = [span.end for span in spans]
+
+    def touching(self, span: Span) -> Sequence[Span]:
+        return self.spans[bisect_right(self._ends, span.start) : bisect_left(self._starts, span.end)]
+
+
+def _around(span: Span, holes: _Row) -> Iterator[Span]:
+    """Yield the pieces of a style between stretches of monospace; anything else as it is."""
+    start = span.start
+    for hole in holes.touching(span) if span.type in _STYLES else ():
+        if start < hole.start:
+            yield replace(span, start=start, end=hole.start)
         start = hole.end
-    return [piece for piece in [*pieces, replace(span, start=start)] if piece.start < piece.end]
+    if start < span.end:
+        yield replace(span, start=start)
 
 
 def _trimmed(text: str, spans: Iterable[Span]) -> list[Span]:
@@ -77,8 +92,8 @@ def _trimmed(text: str, spans: Iterable[Span]) -> list[Span]:
     for span in spans:
         shown = text[span.start : span.end]
         end = span.end - (len(shown) - len(shown.rstrip()))
-        start = span.start if span.type == "pre" else span.end - len(shown.lstrip())
-        if start < end:
+        start = span.start if span.type in _INDENTED else span.end - len(shown.lstrip())
+        if shown.strip():
             trimmed.append(replace(span, start=start, end=end))
     return trimmed
 
@@ -93,10 +108,6 @@ def _affordable(spans: Sequence[Span]) -> list[Span]:
             break
         kept.append(span)
     return sorted(kept, key=_place)
-
-
-def _overlap(one: Span, other: Span) -> bool:
-    return one.start < other.end and other.start < one.end
 
 
 def _place(span: Span) -> tuple[int, int, str]:

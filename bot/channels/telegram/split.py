@@ -26,8 +26,8 @@ def cuts(text: str, limit: int, unbroken: Sequence[Range] = ()) -> Iterator[Rang
     offsets = utf16_offsets(text)
     start, end = 0, len(text.rstrip())
     while start < end:
-        reach = bisect_right(offsets, offsets[start] + limit) - 1
-        stop = end if reach >= end else _border(text, start, reach, unbroken)
+        reach = max(start + 1, bisect_right(offsets, offsets[start] + limit) - 1)
+        stop = end if reach >= end else _border(text, start, reach, [whole for whole in unbroken if whole[0] < reach and start < whole[1]])
         shown = start + len(text[start:stop].rstrip())
         if shown > start:
             yield start, shown

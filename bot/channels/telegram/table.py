@@ -7,12 +7,12 @@ from rich.cells import cell_len
 MAX_WIDTH = 200  # cells of a line; beyond, alignment helps nobody
 
 
-def aligned(rows: Sequence[Sequence[str]], source: Sequence[str]) -> str:
-    """Return the rows with aligned columns; the source as it was written if that would be very wide."""
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return the rows with aligned columns, below the first a line; nothing if that would be very wide."""
     columns = max(map(len, rows))
     widths = [max((cell_len(row[column]) for row in rows if column < len(row)), default=0) for column in range(columns)]
     if sum(widths) + 3 * columns > MAX_WIDTH:
-        return "\n".join(source)
+        return ""
     head, *body = [_line(row, widths) for row in rows]
     return "\n".join([head, "-+-".join("-" * width for width in widths), *body])
 
