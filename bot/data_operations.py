@@ -6,29 +6,34 @@ Arguments come from a socket, so their types are checked here.
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bot.arguments import Arguments, number, optional, text
+from bot.desk_operations import desk_of_a_command, desk_operations
 from bot.errors import CliError, ExitCode
+from bot.handoff_desk import Desk
+from bot.outbox_operations import outbox_operations
 from storage import schema
 from storage.backup import backup
 from storage.config import StorageConfig
 from storage.database import Database
 from storage.errors import NotFound
-from storage.records import ConversationRecord, InboxState, TurnRecord, UserRecord
+from storage.records import ConversationRecord, TurnRecord, UserRecord
 from storage.unit_of_work import UnitOfWork
 
-Arguments = Mapping[str, Any]
-MAX_ROWS = 1000
 
-
-def data_operations(database: Database, config: StorageConfig) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
-    """Return the operations by name, bound to `database`, which was opened with `config`."""
+def data_operations(
+    database: Database, config: StorageConfig, desk: Desk | None = None
+) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
+    """Return the operations by name, bound to `database`, which was opened with `config`. Without a `desk`, no answer is being made."""
     operations = DataOperations(database, config)
     return {
+        **desk_operations(desk or desk_of_a_command(database)),
+        **outbox_operations(database),
         "conversations.list": operations.list_conversations,
         "conversations.show": operations.show_conversation,
         "turns.document": operations.turn_document,
@@ -48,13 +53,13 @@ class DataOperations:
 
     async def list_conversations(self, arguments: Arguments) -> list[dict[str, Any]]:
         """Return the newest conversations: `limit`, `before` (an id), `waiting`."""
-        limit, before, waiting = _number(arguments, "limit", 50), _optional(arguments, "before"), bool(arguments.get("waiting"))
+        limit, before, waiting = number(arguments, "limit", 50), optional(arguments, "before"), bool(arguments.get("waiting"))
         found = await self._database.read(lambda unit: unit.conversations.list(waiting=waiting, limit=limit, before=before))
         return [_plain(conversation) for conversation in found]
 
     async def show_conversation(self, arguments: Arguments) -> dict[str, Any]:
         """Return conversation `id` and its last `limit` turns, oldest first."""
-        conversation_id, limit = _text(arguments, "id"), _number(arguments, "limit", 50)
+        conversation_id, limit = text(arguments, "id"), number(arguments, "limit", 50)
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
             with _named("conversation", conversation_id):
@@ -66,7 +71,7 @@ class DataOperations:
 
     async def turn_document(self, arguments: Arguments) -> dict[str, Any]:
         """Return turn `id`, its document as base64 (None when it is gone) and the folder of its adapter (None = base model)."""
-        turn_id = _text(arguments, "id")
+        turn_id = text(arguments, "id")
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
             with _named("turn", turn_id):
@@ -102,7 +107,7 @@ class DataOperations:
 
     async def back_up(self, arguments: Arguments) -> None:
         """Write a checked copy of the database to the file `path`, absolute."""
-        target = Path(_text(arguments, "path"))
+        target = Path(text(arguments, "path"))
         if not target.is_absolute():
             raise CliError("path must be absolute.", code=ExitCode.USAGE)
         await asyncio.to_thread(backup, self._config, target)
@@ -111,20 +116,21 @@ class DataOperations:
         """Return time and schema of the database, and what waits or went wrong in inbox and outbox."""
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
-            quarantined = await unit.inbox.list(InboxState.QUARANTINED, MAX_ROWS)
             return {
                 "now": await unit.now(),
                 "schema": schema.head(),  # it was compared when the database was opened
                 "pending": await unit.inbox.pending(),
-                "quarantined": len(quarantined),
+                "oldest_pending_ms": await unit.inbox.oldest_pending_age_ms(),
+                "quarantined": await unit.inbox.quarantined_count(),
                 "outbox": await unit.outbox.counts(),
+                "orphans": await unit.outbox.orphans(),
             }
 
         return await self._database.read(look)
 
 
 async def _user(unit: UnitOfWork, arguments: Arguments) -> UserRecord:
-    channel, account, external_id = (_text(arguments, name) for name in ("channel", "account", "external_id"))
+    channel, account, external_id = (text(arguments, name) for name in ("channel", "account", "external_id"))
     user = await unit.users.find(channel, account, external_id)
     if user is None:
         raise CliError(
@@ -144,21 +150,3 @@ def _named(what: str, name: str) -> Iterator[None]:
 
 def _plain(record: ConversationRecord | TurnRecord) -> dict[str, Any]:
     return asdict(record)
-
-
-def _text(arguments: Arguments, name: str) -> str:
-    value = arguments.get(name)
-    if not isinstance(value, str):
-        raise CliError(f"{name} must be text.", code=ExitCode.USAGE)
-    return value
-
-
-def _optional(arguments: Arguments, name: str) -> str | None:
-    return _text(arguments, name) if arguments.get(name) is not None else None
-
-
-def _number(arguments: Arguments, name: str, default: int) -> int:
-    value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ROWS:
-        raise CliError(f"{name} must be a whole number from 1 to {MAX_ROWS}.", code=ExitCode.USAGE)
-    return value

@@ -29,7 +29,11 @@ class Metrics:
         )
         self.inbox_pending = Gauge("kefu_inbox_pending", "Events without an answer", registry=self.registry)
         self.inbox_oldest = Gauge("kefu_inbox_oldest_seconds", "Age of the oldest event without an answer", registry=self.registry)
+        self.inbox_set_aside = Gauge("kefu_inbox_set_aside", "Events that are quarantined for people to look at", registry=self.registry)
         self.outbox_rows = Gauge("kefu_outbox_rows", "Answers by state", ["state"], registry=self.registry)
+        self.outbox_orphans = Gauge(
+            "kefu_outbox_orphans", "Placeholders that may stand on screens without ever getting a text", registry=self.registry
+        )
         self.engine_ready = Gauge("kefu_engine_ready", "1 = the engine takes requests", registry=self.registry)
         self.engine_running = Gauge("kefu_engine_running", "Requests that are computed", registry=self.registry)
         self.engine_waiting = Gauge("kefu_engine_waiting", "Requests that wait", registry=self.registry)
@@ -53,8 +57,12 @@ class Metrics:
         self._cached_tokens += timings.cached_tokens
         self.prefix_hit_ratio.set(self._cached_tokens / self._prompt_tokens)
 
-    def set_storage(self, pending: int, oldest_ms: int | None, outbox: dict[OutboxState, int]) -> None:
+    def set_storage(
+        self, pending: int, oldest_ms: int | None, outbox: dict[OutboxState, int], *, quarantined: int = 0, orphans: int = 0
+    ) -> None:
         """Take what the database says now."""
+        self.inbox_set_aside.set(quarantined)
+        self.outbox_orphans.set(orphans)
         self.inbox_pending.set(pending)
         self.inbox_oldest.set((oldest_ms or 0) / 1000)
         for state in OutboxState:

@@ -1,23 +1,26 @@
-"""`kefu conversations`: what was said, for the operator's eyes."""
+"""`kefu conversations`: what was said, and how a person takes over."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from bot.cli.data import operate
-from bot.cli.output import print_json, print_table, print_text
+from bot.cli.output import note, print_json, print_table, print_text
 from bot.cli.prepare import prepare
+from bot.errors import CliError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
+ConversationId = Annotated[str, typer.Argument(help="Id, as `kefu conversations list` shows it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest.")]
 
 
 @app.callback()
 def group() -> None:
-    """Show conversations and their turns."""
+    """Show conversations and their turns; take one over, answer as a person, give it back."""
 
 
 @app.command("list", epilog="Example: kefu conversations list --waiting")
@@ -41,7 +44,7 @@ def list_conversations(
 @app.command(epilog="Example: kefu conversations show 0192f3c1a7b07c3f8e5a9b1c2d3e4f50 --limit 5")
 def show(
     ctx: typer.Context,
-    conversation_id: Annotated[str, typer.Argument(help="Id, as `kefu conversations list` shows it.")],
+    conversation_id: ConversationId,
     limit: Limit = 50,
     *,
     json: Json = False,
@@ -55,6 +58,52 @@ def show(
         print_text(f"── {turn['seq']} · {_time(turn['created_at'])} · {turn['skill']} · {turn['status']} · {turn['id']}")
         print_text(f"> {turn['user_text']}".replace("\n", "\n> "))
         print_text(f"{turn['reply_text']}\n")
+
+
+@app.command(epilog="Example: kefu conversations take 0192f3c1a7b07c3f8e5a9b1c2d3e4f50")
+def take(ctx: typer.Context, conversation_id: ConversationId, *, json: Json = False) -> None:
+    """Take a conversation over: when this returns, the bot is silent in it until `release`."""
+    taken = operate(prepare(ctx), "conversations.take", id=conversation_id)
+    if json:
+        print_json(taken)
+        return
+    note("A person had it already; the bot is silent." if taken["already"] else "It is yours; the bot is silent.")
+    note(f"Answer with: kefu conversations say {conversation_id} TEXT")
+    if taken["in_flight"] == "unknown":
+        note("One message of the bot was on its way, and it is not known whether it arrived: `kefu outbox list --state unknown`.")
+
+
+@app.command(epilog='Example: kefu conversations say 0192f3c1a7b07c3f8e5a9b1c2d3e4f50 "Good morning, I am Ada."')
+def say(
+    ctx: typer.Context,
+    conversation_id: ConversationId,
+    text: Annotated[str, typer.Argument(help="What you say; - reads it from standard input.")],
+    *,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="See for a while what becomes of it.")] = True,
+    json: Json = False,
+) -> None:
+    """Say something as a person, in a conversation that was taken."""
+    words = sys.stdin.read() if text == "-" else text
+    said = operate(prepare(ctx), "conversations.say", id=conversation_id, text=words, wait=wait)
+    if json:
+        print_json(said)
+    elif said["state"] == "sent":
+        note("Sent.")
+    elif said["state"] in {"failed", "unknown"}:
+        raise CliError(f"It is {said['state']}: {said['error']}.", hint=f"Try it again with `kefu outbox retry {said['id']}`.")
+    else:
+        trouble = f" ({said['error']})" if said["error"] else ""
+        note(f"It is stored{trouble}; `kefu run` delivers it as soon as it can.")
+
+
+@app.command(epilog="Example: kefu conversations release 0192f3c1a7b07c3f8e5a9b1c2d3e4f50")
+def release(ctx: typer.Context, conversation_id: ConversationId, *, json: Json = False) -> None:
+    """Give a conversation back to the bot: it answers again, from the next message on."""
+    given = operate(prepare(ctx), "conversations.release", id=conversation_id)
+    if json:
+        print_json(given)
+    else:
+        note("The bot had it already." if given["already"] else "`kefu run` answers in it again.")
 
 
 def _row(conversation: dict[str, Any]) -> tuple[object, ...]:

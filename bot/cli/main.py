@@ -28,7 +28,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "ask": LazyCommand("bot.cli.ask:app", "Ask one question, print the answer, exit.", _TALK),
     "run": LazyCommand("bot.cli.run:app", "Serve every configured channel until stopped.", _TALK),
     "doctor": LazyCommand("bot.cli.doctor:app", "Check settings, database, model, engine, disk and clock.", _LOOK),
-    "conversations": LazyCommand("bot.cli.conversations:app", "Show conversations and their turns.", _LOOK),
+    "conversations": LazyCommand(
+        "bot.cli.conversations:app", "Show conversations and their turns; take one over, answer as a person, give it back.", _LOOK
+    ),
+    "outbox": LazyCommand("bot.cli.outbox:app", "Show messages on their way, and deal with those that did not arrive for certain.", _LOOK),
     "replay": LazyCommand("bot.cli.replay:app", "Show what a turn was made of, and make it again.", _LOOK),
     "bench": LazyCommand("bot.cli.bench:app", "Measure the engine or the database on this machine.", _LOOK),
     "init": LazyCommand("bot.cli.init:app", "Write a kefu.toml that explains every setting.", _CARE),

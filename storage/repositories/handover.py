@@ -45,6 +45,12 @@ class HandOverRepository(Repository):
             raise NotFound("no such conversation")
         return conversation_record(found)
 
+    async def is_claimed(self, conversation_id: str) -> bool:
+        """Whether a worker of any process has the conversation just now."""
+        c = conversations.c
+        leased = select(c.id).where(c.id == conversation_id, c.claimed_by != "", c.lease_until > await self._now())
+        return await self._first(leased) is not None
+
     async def take(self, conversation_id: str, actor: str) -> Takeover:
         """Give the conversation to a person: from the commit of this unit on, the bot begins no new message in it.
 

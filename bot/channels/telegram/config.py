@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bot.channels.telegram.parse import ParseRules
+from bot.channels.telegram.groups import ParseRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,7 @@ class WebhookConfig:
     secret: str = field(repr=False)  # comes back in a header of each request
     host: str  # address to listen on, behind a proxy that ends TLS
     port: int
+    max_bytes: int  # of one update
     max_connections: int = 40  # requests at the same time
     backlog: int = 5000  # unanswered events from which on Telegram is asked to come back later
 
@@ -29,4 +30,3 @@ class TelegramConfig:
     preview_s: float = 1.0  # seconds between two previews of an answer
     timeout_s: float = 15.0  # seconds that one request may take
     file_bytes: int = 200_000  # of a text file that is read
-    max_chars: int = 16_000  # of the text that is taken from a file

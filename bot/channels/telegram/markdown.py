@@ -81,13 +81,15 @@ class _Inlines:
     def _finish_link(self, start: int, token: Token) -> None:
         """Make a link of what was written from `start` on; where there can be none, write the address behind it."""
         url, shown = _url(token), self._writer.since(start).strip()
+        if token.markup == "autolink":
+            return
         if token.type == "link_open" and not _ADDRESS.search(url):
             self._writer.write(f"]({url})")
         elif not shown:
             self._writer.write(url)
-        elif self._can_link(url) and shown != url:
+        elif self._can_link(url):
             self._writer.mark("text_link", start, url=url)
-        elif shown not in {url, url.removeprefix("mailto:")}:
+        else:
             self._writer.write(f" ({url})")
         if title := token.attrs.get("title"):
             self._writer.write(f' "{title}"')

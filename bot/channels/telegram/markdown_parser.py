@@ -1,16 +1,18 @@
 """Which Markdown is read as such. Models write it by ear, so what could as well be meant literally stays as it was written.
 
-Left alone are HTML, definitions of links (they would vanish), underlined headings (a line of text above a rule), formulas, and
+Stars are read next to Chinese and Japanese too, whose punctuation has no blanks around it: **注意：**请. Left alone are HTML, definitions of links (they would vanish), underlined headings (a line of text above a rule), formulas, and
 stars between letters or digits (products and powers).
 """
 
 import re
+import unicodedata
 from typing import Final
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
-from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline import StateInline, emphasis
 
+_STAR: Final = ord("*")
 _ESCAPABLE: Final = frozenset("\\`*_~#+-.!|><\"'&:")  # without brackets of all kinds, which begin formulas
 _FORMULA: Final = re.compile(r"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$|\$(?![\s$])[^$\n]*(?<![\s\\])\$(?!\d)", re.DOTALL)
 _FORMULA_ENDS: Final = {"$$": "$$", r"\[": r"\]"}
@@ -37,6 +39,7 @@ def make_parser() -> MarkdownIt:
     parser.inline.ruler.at("escape", _escape)
     parser.inline.ruler.before("escape", "formula", _formula)
     parser.inline.ruler.before("emphasis", "operator", _operator)
+    parser.inline.ruler.at("emphasis", _emphasis)
     parser.block.ruler.before("code", "formula", _formula_block, {"alt": ["paragraph"]})
     return parser
 
@@ -65,6 +68,23 @@ def _operator(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
     if start == stop or len(neighbours) < 2 or not (neighbours.isascii() and neighbours.isalnum()):
         return False
     return _literally(state, stop - start, state.src[start:stop], silent=silent)
+
+
+def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
+    """Let stars beside wide characters begin and end what they touch, whether those are letters or punctuation."""
+    known, before = len(state.delimiters), state.src[state.pos - 1 : state.pos]
+    if not emphasis.tokenize(state, silent):
+        return False
+    after = state.src[state.pos : state.pos + 1]
+    for delimiter in state.delimiters[known:]:
+        if delimiter.marker == _STAR and (_is_wide(before) or _is_wide(after)):
+            delimiter.open = bool(after.strip())
+            delimiter.close = bool(before.strip())
+    return True
+
+
+def _is_wide(character: str) -> bool:
+    return bool(character) and unicodedata.east_asian_width(character) in "WF"
 
 
 def _literally(state: StateInline, length: int, text: str, *, silent: bool) -> bool:

@@ -11,6 +11,7 @@ import structlog
 
 from bot.channels.base import DeliveryError, DeliveryRetry, Inlet, UnparsableEvent
 from bot.channels.telegram.api import PollConflict, TelegramApi
+from bot.channels.telegram.groups import BotIdentity
 from bot.channels.telegram.parse import inbox_item, split_batch
 from storage.errors import ClaimLost, StorageError
 
@@ -25,8 +26,9 @@ log = structlog.get_logger(__name__)
 class Poller:
     """Polls until cancelled."""
 
-    def __init__(self, api: TelegramApi, inlet: Inlet) -> None:
+    def __init__(self, api: TelegramApi, bot: BotIdentity, inlet: Inlet) -> None:
         self._api = api
+        self._bot = bot
         self._inlet = inlet
         self._failures = 0
 
@@ -37,7 +39,9 @@ class Poller:
             try:
                 await asyncio.sleep(await self.poll())
             except PollConflict:
-                log.error("telegram.conflict", remedy="another program polls with this token: stop it, or get a new token from @BotFather")
+                log.warning(
+                    "telegram.conflict", remedy="another program polls with this token: stop it, or get a new token from @BotFather"
+                )
                 await asyncio.sleep(CONFLICT_S)
             except (DeliveryError, StorageError, UnparsableEvent) as error:
                 await self._back_off(error)
@@ -51,7 +55,7 @@ class Poller:
         if not batch:
             return 0.0
         try:
-            await self._inlet.accept([inbox_item(raw) for _, raw in batch], next_offset(batch))
+            await self._inlet.accept([inbox_item(raw, self._bot) for _, raw in batch], next_offset(batch))
         except ClaimLost:
             log.info("telegram.standby", reason="another process polls by now")
         return 0.0

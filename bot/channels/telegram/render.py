@@ -84,10 +84,11 @@ def _closed(text: str) -> str:
     """Return an unfinished text with an end to the bold or code that it is in the middle of."""
     if len(_FENCE.findall(text)) % 2:
         return text
-    last = text.rpartition("\n\n")[2]
+    last = text.rstrip("* \n").rpartition("\n\n")[2]
     if last.count("`") % 2:
         return text.rstrip() + "`"
-    return text.rstrip("* \n") + "**" if "".join(last.split("`")[::2]).count("**") % 2 else text
+    text = text.rstrip("* \n")
+    return text + "**" if "".join(last.split("`")[::2]).count("**") % 2 else text
 
 
 def _pieces(rich: RichText, limit: int) -> list[RichText]:

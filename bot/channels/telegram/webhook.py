@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bot.channels.base import Inlet
+from bot.channels.telegram.groups import BotIdentity
 from bot.channels.telegram.parse import inbox_item
 from storage.errors import StorageError
 
@@ -31,6 +32,7 @@ class Webhook:
     def __init__(
         self,
         inlet: Inlet,
+        bot: BotIdentity,
         secret: str,
         *,
         max_bytes: int,
@@ -41,6 +43,7 @@ class Webhook:
         if not secret:
             raise ValueError("a webhook without a secret takes updates from anybody")
         self._inlet = inlet
+        self._bot = bot
         self._secret = secret.encode()
         self._max_bytes = max_bytes
         self._max_waiting = max_waiting
@@ -55,7 +58,7 @@ class Webhook:
         return Starlette(routes=[Route(path, self.take, methods=["POST"])])
 
     async def take(self, request: Request) -> Response:
-        """Store one update. 401 without the secret, 413 for too much, 503 under overload, 200 once it is durable."""
+        """Store one update. 401 without the secret, 503 under overload, 200 once it is durable."""
         if not self._is_telegram(request):
             return PlainTextResponse("unauthorized\n", status_code=401)
         if self._waiting >= self._max_waiting:
@@ -69,11 +72,9 @@ class Webhook:
     async def _store(self, request: Request) -> Response:
         try:
             raw = await self._read(request)
-            if raw is None:
-                return PlainTextResponse("too large\n", status_code=413)
             if await self._is_full():
                 return _come_back(AWAY_S)
-            await self._inlet.accept([inbox_item(raw)])
+            await self._inlet.accept([inbox_item(raw, self._bot)])
         except ClientDisconnect:
             return PlainTextResponse("", status_code=400)
         except StorageError as error:
@@ -85,14 +86,14 @@ class Webhook:
         given = [value for name, value in request.scope["headers"] if name == SECRET_HEADER]
         return len(given) == 1 and hmac.compare_digest(given[0], self._secret)
 
-    async def _read(self, request: Request) -> bytes | None:
-        """Return the body, None when it is too long."""
+    async def _read(self, request: Request) -> bytes:
+        """Return the body, cut when it is too long: it is quarantined then. Refused, Telegram would repeat it for a day."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > self._max_bytes:
-                return None
-        return bytes(body)
+                break
+        return bytes(body[: self._max_bytes])
 
     async def _is_full(self) -> bool:
         now = self._clock()
