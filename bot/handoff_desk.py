@@ -152,7 +152,7 @@ class Desk:
         while row.state in _ON_ITS_WAY and not row.error and waited_s < self._follow_s:
             await self._sleep(LOOK_S)
             waited_s += LOOK_S
-            row = await self._database.read(lambda unit: unit.outbox.get(row.id))
+            _, row = await self._database.read(lambda unit, which=row.id: _look(unit, which))
         return row
 
 
