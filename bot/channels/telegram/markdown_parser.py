@@ -1,7 +1,8 @@
 """Which Markdown is read as such. Models write it by ear, so what could as well be meant literally stays as it was written.
 
-Stars are read next to Chinese and Japanese too, whose punctuation has no blanks around it: **注意：**请. Left alone are HTML, definitions of links (they would vanish), underlined headings (a line of text above a rule), formulas, and
-stars between letters or digits (products and powers).
+Left alone are HTML, definitions of links (they would vanish), underlined headings (a line of text above a rule), formulas,
+and stars between letters or digits (products and powers). Two stars count next to Chinese and Japanese too, whose punctuation
+has no blanks around it: **注意：**请.
 """
 
 import re
@@ -60,12 +61,14 @@ def _formula(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
 
 
 def _operator(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
-    """Keep the stars of 2*3*4 and 2**8."""
+    """Keep the stars of 2*3*4, 长*宽 and 2**8."""
     start, stop = state.pos, state.pos
     while stop < state.posMax and state.src[stop] == "*":
         stop += 1
     neighbours = state.src[max(0, start - 1) : start] + state.src[stop : stop + 1]
-    if start == stop or len(neighbours) < 2 or not (neighbours.isascii() and neighbours.isalnum()):
+    if start == stop or len(neighbours) < 2 or not neighbours.isalnum():
+        return False
+    if stop - start > 1 and not neighbours.isascii():
         return False
     return _literally(state, stop - start, state.src[start:stop], silent=silent)
 

@@ -21,6 +21,7 @@ MAX_PARSED_CHARS: Final = 20_000  # longer texts are shown as they are: reading 
 NOTHING: Final = "…"
 
 _FENCE: Final = re.compile(r"^ *(?:```|~~~)", re.MULTILINE)
+_BEGUN_STAR: Final = re.compile(r"(?<!\S)\*{1,3}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,12 @@ def _closed(text: str) -> str:
     """Return an unfinished text with an end to the bold or code that it is in the middle of."""
     if len(_FENCE.findall(text)) % 2:
         return text
-    last = text.rstrip("* \n").rpartition("\n\n")[2]
+    bare = text.rstrip("* \n")
+    last = bare.rpartition("\n\n")[2]
     if last.count("`") % 2:
-        return text.rstrip() + "`"
-    text = text.rstrip("* \n")
-    return text + "**" if "".join(last.split("`")[::2]).count("**") % 2 else text
+        return bare + "`"
+    is_in_bold = "".join(last.split("`")[::2]).count("**") % 2 == 1
+    return bare + "**" if is_in_bold else _BEGUN_STAR.sub("", text)
 
 
 def _pieces(rich: RichText, limit: int) -> list[RichText]:
