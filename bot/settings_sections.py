@@ -39,7 +39,8 @@ def _pairs(value: object) -> object:
     """Let an environment variable hold a table: NAME=VALUE, separated by commas or blanks."""
     if not isinstance(value, str):
         return value
-    return dict(item.partition("=")[::2] for item in value.replace(",", " ").split())
+    pairs = (item.partition("=") for item in value.replace(",", " ").split())
+    return {name: setting for name, _, setting in pairs}
 
 
 WebRoot = Annotated[str, AfterValidator(_check_web_root)]

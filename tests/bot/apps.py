@@ -8,7 +8,7 @@ from pathlib import Path
 from bot.app import App, RunOptions
 from bot.channels.base import Channel
 from bot.settings import Settings
-from bot.settings_sections import DialogueSection, EngineSection, HttpSection, LimitsSection, PathsSection
+from bot.settings_sections import AccessSection, DialogueSection, EngineSection, HttpSection, LimitsSection, PathsSection
 from bot.unstarted_model import UnstartedModel
 from dialogue.byte_chat import ByteTemplate, ByteTokenizer, echo_user
 from dialogue.engine.base import Engine
@@ -21,6 +21,7 @@ def app_settings(folder: Path) -> Settings:
         engine=EngineSection(kind="scripted"),
         dialogue=DialogueSection(quiet_window_s=0.0, seed=1),
         http=HttpSection(port=0),
+        access=AccessSection(messages_per_minute=0),
         limits=LimitsSection(workers=4),
         paths=PathsSection(data_dir=folder / "data", cache_dir=folder / "cache"),
     )

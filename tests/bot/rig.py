@@ -120,7 +120,7 @@ async def build_rig(
         metrics=metrics,
         config=config,
         presses=PressHandler(database, Scrubber(database)),
-        access=AccessPolicy(AccessConfig()),
+        access=AccessPolicy(AccessConfig(messages_per_minute=0)),
     )
     inbox = Inbox(database, "fake", "bot", max_bytes=100_000, quiet_s=config.quiet_s, wakeup=wakeup, running=running, metrics=metrics)
     return Rig(database, platform, fake, engine, inbox, running, wakeup, delivery, pool, metrics)

@@ -9,7 +9,8 @@ import pytest
 from starlette.applications import Starlette
 
 from bot.errors import ExitCode, describe
-from bot.health import HttpServer, build_pages
+from bot.health import build_pages
+from bot.http_server import HttpServer
 from bot.metrics import Metrics
 from dialogue.engine.base import EngineHealth
 from dialogue.messages import ReplyCommitted, ReplyTimings
@@ -32,7 +33,7 @@ async def _get(server: HttpServer, path: str) -> httpx2.Response:
 
 
 async def _serve(*reasons: str) -> tuple[HttpServer, asyncio.Task[None]]:
-    server = HttpServer(_pages(*reasons), "127.0.0.1", 0)
+    server = HttpServer(_pages(*reasons), "127.0.0.1", 0, name="health")
     return server, asyncio.create_task(server.run())
 
 
@@ -71,7 +72,7 @@ async def test_a_taken_port_is_told_in_a_sentence() -> None:
     """The second server on a port names the address and the setting, with the exit code for "later"."""
     server, task = await _serve()
     with pytest.raises(OSError, match=str(server.port)) as caught:
-        HttpServer(_pages(), "127.0.0.1", server.port)
+        HttpServer(_pages(), "127.0.0.1", server.port, name="health")
     assert caught.value.errno == errno.EADDRINUSE
     failure = describe(caught.value)
     assert (failure.code, "[http] port" in failure.hint) == (ExitCode.TEMPORARY, True)
@@ -86,7 +87,7 @@ async def test_cancelling_ends_it() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    HttpServer(_pages(), "127.0.0.1", server.port).release()
+    HttpServer(_pages(), "127.0.0.1", server.port, name="health").release()
 
 
 def test_metrics_speak_of_turns_tokens_and_rows() -> None:
