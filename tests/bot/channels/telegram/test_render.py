@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from bot.channels.telegram.fake_text import validate
+from bot.channels.telegram.keeping import keeps_all
 from bot.channels.telegram.render import Entity, Part, plain, preview, render
 from tests.sizes import record_proof, size
 
@@ -68,43 +69,65 @@ def require_deliverable(part: Part, limit: int = 4096) -> None:
     assert not any(unicodedata.category(character) == "Cc" and character != "\n" for character in part.text)
 
 
-@given(WRITTEN, LIMITS)
-@settings(max_examples=EXAMPLES, deadline=None)
-def test_telegram_takes_every_part_as_it_is(written: str, limit: int) -> None:
+def prove(check: Callable[[str, int], None], result: str) -> None:
+    """Try a property on many texts that models could write, or people want them to."""
+    settings(max_examples=EXAMPLES, deadline=None)(given(WRITTEN, LIMITS)(check))()
+    record_proof("render_fuzz", seed="hypothesis", size=EXAMPLES, result=result)
+
+
+def test_telegram_takes_every_part_as_it_is() -> None:
     """Every part, formatted, plain or a preview, is one that Telegram neither refuses nor changes."""
-    for part in (*render(written, limit=limit), *plain(written, limit=limit), preview(written, limit=limit)):
-        require_deliverable(part, limit)
+
+    def check(written: str, limit: int) -> None:
+        for part in (*render(written, limit=limit), *plain(written, limit=limit), preview(written, limit=limit)):
+            require_deliverable(part, limit)
+
+    prove(check, "telegram takes every part as it is")
 
 
-@given(WRITTEN, LIMITS)
-@settings(max_examples=EXAMPLES, deadline=None)
-def test_no_character_is_lost(written: str, limit: int) -> None:
+def test_no_character_is_lost() -> None:
     """Every letter, digit, currency sign and emoji of the answer is in the parts, in order, or in the address of a link there."""
-    literal = written.replace("&", "＆")  # entities may be shown as what they stand for
-    dropped = words(literal.replace("\ud800", ""))
-    assert contains(words("".join(map(with_hidden, render(literal, limit=limit)))), dropped)
+
+    def check(written: str, limit: int) -> None:
+        literal = written.replace("&", "＆")  # entities may be shown as what they stand for
+        dropped = words(literal.replace("\ud800", ""))
+        assert contains(words("".join(map(with_hidden, render(literal, limit=limit)))), dropped)
+
+    prove(check, "no character is lost")
 
 
-@given(WRITTEN, LIMITS)
-@settings(max_examples=EXAMPLES, deadline=None)
-def test_the_same_text_gives_the_same_parts(written: str, limit: int) -> None:
+def test_the_same_text_gives_the_same_parts() -> None:
     """Rendering twice gives equal parts."""
-    assert render(written, limit=limit) == render(written, limit=limit)
+
+    def check(written: str, limit: int) -> None:
+        assert render(written, limit=limit) == render(written, limit=limit)
+
+    prove(check, "the same text gives the same parts")
 
 
-@given(WRITTEN, LIMITS)
-@settings(max_examples=EXAMPLES, deadline=None)
-def test_plain_parts_hold_everything_that_was_written(written: str, limit: int) -> None:
+def test_plain_parts_hold_everything_that_was_written() -> None:
     """Without formatting the parts are the text itself, markup and all, but for blanks and what Telegram cannot show."""
-    shown = unicodedata.normalize("NFD", "".join(part.text for part in plain(written, limit=limit)))
-    assert contains(
-        shown, (character for character in unicodedata.normalize("NFD", written) if unicodedata.category(character)[0] in "LNPS")
-    )
+
+    def check(written: str, limit: int) -> None:
+        shown = unicodedata.normalize("NFD", "".join(part.text for part in plain(written, limit=limit)))
+        assert contains(
+            shown, (character for character in unicodedata.normalize("NFD", written) if unicodedata.category(character)[0] in "LNPS")
+        )
+
+    prove(check, "plain parts hold everything that was written")
 
 
-def test_proofs_are_recorded() -> None:
-    """The sizes of the properties above are on record."""
-    record_proof("rendering for Telegram", seed="hypothesis", size=4 * EXAMPLES, result="nothing lost, nothing refused")
+@pytest.mark.parametrize("shown", ["one three", "three two one", "one two thre", ""])
+def test_a_loss_is_noticed(shown: str) -> None:
+    """A word that is missing, a different order and a letter less are each reported as a loss."""
+    assert keeps_all("**one** two three", "one (new) two three")
+    assert not keeps_all("**one** two three", shown)
+
+
+@pytest.mark.parametrize("written", ["**b** " * 4000, "&amp;copy **b**"])
+def test_what_cannot_be_rendered_without_loss_is_shown_as_it_was_written(written: str) -> None:
+    """A text that is too long for the parser, or that would read differently afterwards, keeps its markup."""
+    assert render(written) == plain(written)
 
 
 @pytest.mark.parametrize("written", [*NAUGHTY, *(line for dialogue in DIALOGUES[:40] for line in dialogue)])
