@@ -142,7 +142,7 @@ class TelegramApi:
 
     async def draft(self, chat: str, draft_id: int, text: str, entities: Sequence[Entity]) -> None:
         """Show a preview that vanishes by itself, with a button to stop it. Private chats only. Raises MethodUnknown."""
-        params = _place(chat) | _text(text, entities) | {"draft_id": draft_id, "can_stop": True}
+        params = _place(chat) | _formatted(text, entities) | {"draft_id": draft_id, "can_stop": True}
         await self._in_turn(chat, "sendMessageDraft", params, Priority.PREVIEW)
 
     async def typing(self, chat: str) -> None:
@@ -227,7 +227,11 @@ def _message(chat: str, message_ref: str) -> dict[str, Any]:
 
 def _text(text: str, entities: Sequence[Entity]) -> dict[str, Any]:
     """Links show no preview: a page would push the answer away."""
-    fields: dict[str, Any] = {"text": text, "link_preview_options": {"is_disabled": True}}
+    return _formatted(text, entities) | {"link_preview_options": {"is_disabled": True}}
+
+
+def _formatted(text: str, entities: Sequence[Entity]) -> dict[str, Any]:
+    fields: dict[str, Any] = {"text": text}
     return fields | {"entities": [entity.as_json() for entity in entities]} if entities else fields
 
 
