@@ -60,7 +60,8 @@ class OutboxOperations:
 
 def _plain(row: OutboxRecord, *, with_text: bool = False) -> dict[str, Any]:
     """Return the row as JSON; what was said in it, only when asked for: many long rows would not fit into an answer."""
-    return {name: value for name, value in asdict(row).items() if with_text or name != "text"}
+    values = asdict(row) | {"chunks": list(row.chunks)}
+    return {name: value for name, value in values.items() if with_text or name != "text"}
 
 
 def _state(arguments: Arguments) -> OutboxState | None:

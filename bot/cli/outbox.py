@@ -18,7 +18,6 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(help="Ids, as `kefu outbox list` shows them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
 _CHANGED: Final = {"outbox.retry": "is due at once; `kefu run` delivers it", "outbox.drop": "nobody will send it"}
 
 

@@ -27,6 +27,14 @@ ANN = {"channel": "test", "account": "shop", "external_id": "ann"}
         ("users.erase", {**ANN, "external_id": 7}),
         ("db.backup", {"path": "relative.db"}),
         ("db.backup", {}),
+        ("conversations.take", {}),
+        ("conversations.say", {"id": "x", "text": 7}),
+        ("conversations.say", {"id": "x", "text": " "}),
+        ("conversations.release", {"id": None}),
+        ("outbox.list", {"limit": 0}),
+        ("outbox.list", {"state": "lost"}),
+        ("outbox.retry", {}),
+        ("outbox.drop", {"id": ["x"]}),
     ],
 )
 async def test_wrong_arguments_are_refused(operation: str, arguments: dict[str, object]) -> None:
@@ -46,7 +54,7 @@ async def test_results_are_json() -> None:
         shown = await operations.show_conversation({"id": listed[0]["id"]})
         status = await operations.status({})
     assert json.loads(json.dumps([listed, shown, status])) == [listed, shown, status]
-    assert status["pending"] == 0
+    assert [status[name] for name in ("pending", "oldest_pending_ms", "quarantined", "orphans")] == [0, 0, 0, 0]
 
 
 async def test_an_erasure_stands_in_the_audit_log() -> None:

@@ -11,6 +11,7 @@ from dialogue.messages import ConversationKey
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.records import OutboxRecord, OutboxState, Owner
+from storage.unit_of_work import UnitOfWork
 from tests.storage.world import ACCOUNT, CHANNEL, answer, claim, ready_message, say
 
 TIMEOUT_MS = 5000
@@ -129,7 +130,7 @@ async def test_a_message_to_be_tried_again_does_not_hold_up_the_person(database:
 async def test_giving_up_meets_the_end_of_the_request(database: Database, clock: ManualClock, chance: str) -> None:
     """A message that ends at the very deadline keeps its own end; either way it is no longer on its way at the confirmation."""
     row = await on_its_way(database)
-    ends = {
+    ends: dict[str, Callable[[UnitOfWork], Awaitable[None]]] = {
         "arrives": lambda unit: unit.outbox.sent(row.id),
         "is tried again": lambda unit: unit.outbox.retry(row.id, clock.now, "429"),
         "is refused": lambda unit: unit.outbox.failed(row.id, "blocked"),

@@ -69,18 +69,40 @@ def test_an_unreachable_server_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_went_wrong_is_counted() -> None:
-    """Messages that are unknown, refused or put aside each give a warning."""
-    status = {"now": 0, "pending": 0, "quarantined": 2, "outbox": {"unknown": 1, "failed": 3, "ready": 9}}
-    with mock.patch("bot.cli.checks.operate", return_value=status), mock.patch("time.time_ns", return_value=0):
-        settings = Settings(storage=StorageSection(url=SecretStr("postgresql://u@h/x")))
-        messages = [finding.message for finding in checks.check_delivery(settings)]
-    assert messages == ["1 messages are unknown", "3 messages are failed", "2 messages are quarantined"]
+    """Messages that are unknown, refused or put aside each give a warning, and the command that shows them."""
+    findings = delivery_findings(quarantined=2, outbox={"unknown": 1, "failed": 3, "ready": 9})
+    assert [finding.message.partition(" ")[0] for finding in findings] == ["1", "3", "2"]
+    assert statuses(findings) == ["warning"] * 3
+    assert "`kefu outbox list --state unknown`" in findings[0].remedy
+    assert "`kefu outbox list --state failed`" in findings[1].remedy
+
+
+def test_orphans_are_told_and_are_no_warning() -> None:
+    """Placeholders without words can be looked at, but nothing mends them: they do not make doctor complain for ever."""
+    well, orphans = delivery_findings(orphans=4)
+    assert (well.status, orphans.status) == (Status.OK, Status.OK)
+    assert orphans.message.startswith("4 placeholders")
+    assert "`kefu outbox list --orphans`" in orphans.message
+
+
+@pytest.mark.parametrize(("hours", "status"), [(0, "ok"), (12, "ok"), (13, "warning")])
+def test_a_long_backlog_is_noticed(hours: int, status: str) -> None:
+    """Telegram keeps messages for 24 hours: half of that without an answer is a warning."""
+    findings = delivery_findings(pending=1, oldest_pending_ms=hours * 3_600_000)
+    assert statuses(findings) == [status]
+
+
+def delivery_findings(**status: object) -> Sequence[Finding]:
+    """Return what doctor says when the database says this."""
+    quiet = {"now": 0, "pending": 0, "oldest_pending_ms": 0, "quarantined": 0, "outbox": dict[str, int](), "orphans": 0}
+    with mock.patch("bot.cli.checks.operate", return_value=quiet | status), mock.patch("time.time_ns", return_value=0):
+        return checks.check_delivery(Settings(storage=StorageSection(url=SecretStr("postgresql://u@h/x"))))
 
 
 @pytest.mark.parametrize(("database_s", "count"), [(1000, 0), (1004, 0), (1010, 1), (980, 1)])
 def test_clocks_that_differ_are_noticed(database_s: int, count: int) -> None:
     """A difference of more than five seconds between this machine and the database is a warning."""
-    status = {"now": database_s * 1000, "pending": 0, "quarantined": 0, "outbox": dict[str, int]()}
+    status = {"now": database_s * 1000, "pending": 0, "oldest_pending_ms": 0, "quarantined": 0, "outbox": dict[str, int](), "orphans": 0}
     with mock.patch("bot.cli.checks.operate", return_value=status), mock.patch("time.time_ns", return_value=1000 * 10**9):
         settings = Settings(storage=StorageSection(url=SecretStr("postgresql://u@h/x")))
         findings = checks.check_delivery(settings)
@@ -118,13 +140,36 @@ def test_little_space_is_noticed(tmp_path: Path, free: int, status: str) -> None
 
 @pytest.mark.parametrize(
     ("token", "status"),
-    [(None, "ok"), ("123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw_", "warning"), ("AAHdqTcvCH1vGWJxfSeofSAs0K5", "error")],
+    [
+        (None, "ok"),
+        ("123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1", "ok"),
+        ("AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1", "error"),
+        ("123456789:AAHdq", "error"),
+        ("123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1\n", "error"),
+    ],
 )
 def test_the_shape_of_the_token(token: str | None, status: str) -> None:
-    """A token that cannot be one is an error, one that nothing uses a warning; neither is shown."""
+    """A token that cannot be one is an error; no token is ever shown."""
     findings = checks.check_telegram(Settings(telegram=TelegramSection(token=SecretStr(token) if token else None)))
     assert statuses(findings) == [status]
     assert not token or token not in f"{findings}"
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "statuses_found"),
+    [
+        ("base_url", "https://bots.example.com", ["ok"]),
+        ("base_url", "http://127.0.0.1:8081", ["ok"]),
+        ("base_url", "http://localhost:8081", ["ok"]),
+        ("base_url", "http://bots.example.com", ["ok", "warning"]),
+        ("webhook_url", "https://bots.example.com/telegram", ["ok"]),
+        ("webhook_url", "http://bots.example.com/telegram", ["ok", "warning"]),
+    ],
+)
+def test_addresses_of_telegram_are_safe(field: str, url: str, statuses_found: list[str]) -> None:
+    """The token does not cross a network in the clear, and Telegram is not asked to send to an address that it refuses."""
+    section = TelegramSection.model_validate({"token": "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1", field: url})
+    assert statuses(checks.check_telegram(Settings(telegram=section))) == statuses_found
 
 
 @pytest.mark.parametrize(
