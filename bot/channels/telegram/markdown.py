@@ -1,8 +1,8 @@
 """Markdown as models write it, to text with formatting. What is not understood stays as it was written.
 
-markdown-it-py reads it, and this module walks through the tokens. telegramify-markdown would have been ready-made, but what a
-reader should see gets lost in it: definitions of links, titles, cells beyond the width of a table, addresses that Telegram
-does not take as links.
+markdown-it-py reads it, and this module walks through the tokens. telegramify-markdown would have been ready-made, but it
+loses what a reader should see (HTML, titles, cells beyond the width of a table, stars of a product, links without a text) and
+makes links of addresses that Telegram refuses.
 """
 
 import re
