@@ -122,6 +122,22 @@ def test_a_pause_reaches_a_call_that_sleeps_already() -> None:
     assert run_virtually(scenario()) == [0.0, pytest.approx(10.5)]
 
 
+def test_pauses_that_end_together_let_no_flood_through() -> None:
+    """Calls whose turn passed during a pause book a new one: the rate of the whole bot holds afterwards too."""
+
+    async def scenario() -> list[float]:
+        subject = limiter(Rates(0, 0, 0, 1.0))
+        log = Log(subject)
+        calls = [asyncio.create_task(log.call(str(number))) for number in range(5)]
+        await asyncio.sleep(0.5)
+        for number in range(5):
+            subject.pause(str(number), 100)
+        await asyncio.gather(*calls)
+        return log.times()
+
+    assert run_virtually(scenario()) == pytest.approx([0.0, 100.5, 101.5, 102.5, 103.5])
+
+
 def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     """Of two pauses the one that ends later holds."""
 

@@ -133,7 +133,9 @@ class TelegramApi:
         """Make a file of a message. Raises MessageGone."""
         chat_id, _ = split_chat_key(chat)
         media = InputMediaDocument(document.content, caption=caption, filename=document.name)
-        await self._edited(self._typed(chat, self._bot.edit_message_media(media, chat_id=chat_id, message_id=int(message_ref))))
+        async with self._turn(chat, Priority.FINAL):
+            edit = self._bot.edit_message_media(media, chat_id=chat_id, message_id=int(message_ref))
+            await self._edited(self._outcome(edit, chat))
 
     async def edit_buttons(self, chat: str, message_ref: str, buttons: ButtonRows) -> None:
         """Change the buttons under a message. Raises MessageGone."""
@@ -181,10 +183,6 @@ class TelegramApi:
     async def _in_turn(self, chat: str, method: str, params: dict[str, Any], priority: Priority) -> Any:
         async with self._turn(chat, priority):
             return await self._outcome(self._transport.call(method, params), chat)
-
-    async def _typed(self, chat: str, call: Awaitable[T]) -> T:
-        async with self._turn(chat, Priority.FINAL):
-            return await self._outcome(call, chat)
 
     def _turn(self, chat: str, priority: Priority) -> AbstractAsyncContextManager[None]:
         chat_id, _ = split_chat_key(chat)

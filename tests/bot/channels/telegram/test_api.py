@@ -151,6 +151,17 @@ async def test_a_message_becomes_a_file() -> None:
         assert telegram.file(document["file_id"]) == b"{}"
 
 
+async def test_a_file_that_waits_may_be_cancelled() -> None:
+    """A call that is given up before its turn leaves nothing half done, and the chat goes on."""
+    async with connected(rates=Rates(0.01, 1, 0, 0)) as (api, telegram):
+        ref = await api.send(str(ANN), "…", ())
+        waiting = asyncio.create_task(api.edit_document(str(ANN), ref, Document("data.json", b"{}"), "Your data"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert telegram.transcript("editMessageMedia") == ()
+
+
 async def test_drafts_and_typing() -> None:
     """A draft is shown with a button to stop it, and takes topics; typing is shown."""
     async with connected() as (api, telegram):
