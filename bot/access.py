@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from bot.access_config import AccessConfig
 from bot.command_words import say
 from dialogue.messages import ConversationKey, IncomingMessage, Sender
 from dialogue.router import parse_command
@@ -19,17 +20,6 @@ LIMIT_SKILL: Final = "limit"  # TurnRecord.skill of an answer that says why ther
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
 ALWAYS: Final = frozenset({"stop", "forget", "privacy", "export", "human"})  # commands that no limit takes away
-
-
-@dataclass(frozen=True, slots=True)
-class AccessConfig:
-    """People are named by their id on the platform, or by "channel:id" where ids of two platforms could meet."""
-
-    owners: frozenset[str] = frozenset()  # see how the program itself is doing, and have no limits
-    allow: frozenset[str] = frozenset()  # nobody else is answered; empty = everybody is
-    block: frozenset[str] = frozenset()  # are never answered
-    messages_per_minute: int = 20  # 0 = no limit
-    tokens_per_day: int = 0  # prompt and reply; 0 = no limit
 
 
 @dataclass(frozen=True, slots=True)

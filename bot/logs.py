@@ -41,6 +41,7 @@ _QUIET = (
     "httpx",
     "httpx2",
     "httpcore",
+    "httpcore2",
     "sqlalchemy",
     "alembic",
     "aiosqlite",

@@ -177,6 +177,11 @@ class RateLimiter:
         lane = self._lanes.get(chat) or _Lane(self._limits(is_group=is_group))
         return self._is_free(lane, priority, self._clock())
 
+    def wait_s(self, chat: str, *, is_group: bool = False) -> float:
+        """Return how long a final would have to wait because of this chat's limits and pauses."""
+        lane = self._lanes.get(chat) or _Lane(self._limits(is_group=is_group))
+        return max(0.0, lane.ready_at(Priority.FINAL) - self._clock())
+
     def pause(self, chat: str, seconds: float) -> None:
         """Let nothing happen in this chat for a while, waiting calls included; other chats go on."""
         lane = self.lane(chat)

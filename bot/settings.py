@@ -27,7 +27,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from bot.access import AccessConfig
+from bot.access_config import AccessConfig
 from bot.control import socket_path
 from bot.errors import SettingsError
 from bot.settings_problems import settings_error

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bot.access import AccessConfig, AccessPolicy
+from bot.access import AccessPolicy
+from bot.access_config import AccessConfig
 from bot.channels.base import Channel
 from bot.channels.fake import FakeChannel
 from bot.channels.fake_platform import FakePlatform

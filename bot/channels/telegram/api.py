@@ -86,6 +86,11 @@ class TelegramApi:
         chat_id, _ = split_chat_key(chat)
         return self._limiter.has_room(str(chat_id), is_group=chat_id < 0, priority=priority)
 
+    def wait_s(self, chat: str) -> float:
+        """Return how long a final call would have to wait in this chat."""
+        chat_id, _ = split_chat_key(chat)
+        return self._limiter.wait_s(str(chat_id), is_group=chat_id < 0)
+
     def paused_s(self, chat: str) -> float:
         """Return for how long Telegram wants to hear nothing of this chat."""
         return self._limiter.paused_s(str(split_chat_key(chat)[0]))

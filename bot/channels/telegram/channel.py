@@ -54,6 +54,7 @@ T = TypeVar("T")
 TOKEN: Final = re.compile(r"\d{5,16}:[A-Za-z0-9_-]{30,64}")
 CAPTION_CHARS = 1024  # Telegram's limit for the text under a file
 RICH_CHARS = 32_768  # Telegram's limit for a rich message
+LONGEST_WAIT_S = 3.0  # for a slot, while a delivery is under way
 CONTACT_FIRST_S = 1.0
 CONTACT_MAX_S = 60.0
 
@@ -95,6 +96,7 @@ class TelegramChannel:
     async def receive(self, inlet: Inlet) -> None:
         """Poll, or listen to the webhook, until cancelled. Raises ChannelRefused when the token is no good any more."""
         if self._config.webhook is None:
+            await self._until_contact(self._api.delete_webhook)
             await Poller(self._api, self._identity, inlet).run()
         else:
             await self._listen(inlet, self._config.webhook)
@@ -113,9 +115,6 @@ class TelegramChannel:
         return self._painters.begin(target, slot)
 
     async def deliver(self, reply: OutgoingReply, progress: Progress) -> None:
-        chat = reply.conversation.chat
-        if wait_s := self._api.paused_s(chat):
-            raise DeliveryRetry("Telegram asked to wait before the next message in this chat", wait_s)
         if reply.document is not None:
             await self._deliver_document(reply, reply.document, progress)
         elif not (self._rich and await self._deliver_rich(reply, progress)):
@@ -165,7 +164,13 @@ class TelegramChannel:
             await fill(ref)
 
     async def _place(self, reply: OutgoingReply, index: int, progress: Progress) -> str:
-        """Return the message that part `index` belongs into; what has none yet gets a placeholder, which is written down."""
+        """Return the message that part `index` belongs into; what has none yet gets a placeholder, which is written down.
+
+        A part that would have to wait long is left for later, before anything of it is on its way.
+        """
+        wait_s = self._api.wait_s(reply.conversation.chat)
+        if wait_s > LONGEST_WAIT_S:
+            raise DeliveryRetry("this chat takes no message now", wait_s)
         row = reply.row
         if index < len(row.chunks):
             return row.chunks[index]

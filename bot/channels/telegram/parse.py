@@ -103,9 +103,17 @@ def inbox_item(update: bytes, bot: BotIdentity | None = None) -> NewInboxItem:
         kind=InboxKind.STOP if _is_stop(found, bot) else InboxKind.MESSAGE,
         is_private=place.is_private,
         sender=_id_text(object_field(found.body, "from"), "id"),
-        moved_from=_id_text(found.message, "migrate_from_chat_id"),
-        moved_to=_id_text(found.message, "migrate_to_chat_id"),
+        **_move(found.message, place.chat.partition("/")[0]),
     )
+
+
+def _move(message: Fields, chat: str) -> dict[str, str]:
+    """Return both names of a chat that tells of its new or old one; {} for every other message."""
+    if new := _id_text(message, "migrate_to_chat_id"):
+        return {"moved_from": chat, "moved_to": new}
+    if old := _id_text(message, "migrate_from_chat_id"):
+        return {"moved_from": old, "moved_to": chat}
+    return {}
 
 
 def parse_update(item: InboxRecord, bot: BotIdentity, rules: ParseRules) -> IncomingMessage | ButtonPress | None:

@@ -34,7 +34,6 @@ class Poller:
 
     async def run(self) -> None:
         """Raises ChannelRefused when the token is no good any more."""
-        await self._api.delete_webhook()
         while True:
             try:
                 await asyncio.sleep(await self.poll())

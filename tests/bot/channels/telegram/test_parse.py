@@ -302,8 +302,8 @@ def test_a_chat_that_moves() -> None:
     leaving = message({"id": -4321, "type": "group"}, migrate_to_chat_id=-1001987654321)
     arriving = message(GROUP, migrate_from_chat_id=-4321)
     left, arrived = inbox_item(update("message", leaving)), inbox_item(update("message", arriving))
-    assert (left.chat, left.moved_from, left.moved_to) == ("-4321", "", "-1001987654321")
-    assert (arrived.chat, arrived.moved_from, arrived.moved_to) == ("-1001987654321", "-4321", "")
+    assert (left.chat, left.moved_from, left.moved_to) == ("-4321", "-4321", "-1001987654321")
+    assert (arrived.chat, arrived.moved_from, arrived.moved_to) == ("-1001987654321", "-4321", "-1001987654321")
     assert parse(leaving) is None
     assert parse(arriving) is None
 

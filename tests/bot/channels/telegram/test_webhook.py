@@ -34,7 +34,7 @@ def webhook(inlet: MemoryInlet, *, max_bytes: int = 10_000, max_waiting: int = 4
     return TestClient(hook.application("/telegram"))
 
 
-def post(client: TestClient, body: bytes = UPDATE, headers: Mapping[str, str | bytes] | None = None) -> tuple[int, str]:
+def post(client: TestClient, body: bytes = UPDATE, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
     answer = client.post("/telegram", content=body, headers={HEADER: SECRET} if headers is None else dict(headers))
     return answer.status_code, answer.headers.get("Retry-After", "")
 
