@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.ratelimit import Priority, RateLimiter, Rates
+from bot.ratelimit import SHORTEST_SLEEP_S, Priority, RateLimiter, Rates
 from tests.virtual_time import run_virtually
 
 UNLIMITED = Rates(0, 0, 0, 0)
@@ -77,7 +77,8 @@ def test_rates_are_never_exceeded(arrivals: list[tuple[str, float, float, Priori
     log = run_virtually(scenario())
     assert len(log.begun) == len(arrivals)
     assert most_in_any(log.times("-3"), 60) <= per_minute
-    assert most_in_any(log.times(), max(1.0, 1 / overall)) <= max(1, int(overall))
+    # A call begins up to a tick of the clock behind its place, so two of them can be that much closer.
+    assert most_in_any(log.times(), max(1.0, 1 / overall) - 2 * SHORTEST_SLEEP_S) <= max(1, int(overall))
     for chat in ("1", "2", "-3"):
         for window_s in (0.5, 1.0, 3.0, 10.0):
             assert most_in_any(log.times(chat), window_s) <= burst + window_s
