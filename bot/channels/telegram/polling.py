@@ -50,13 +50,12 @@ class Poller:
         if not await self._inlet.hold_poll():
             return STANDBY_S
         batch = split_batch(await self._api.get_updates(await self._inlet.offset()))
-        self._failures = 0
-        if not batch:
-            return 0.0
         try:
-            await self._inlet.accept([inbox_item(raw, self._bot) for _, raw in batch], next_offset(batch))
+            if batch:
+                await self._inlet.accept([inbox_item(raw, self._bot) for _, raw in batch], next_offset(batch))
         except ClaimLost:
             log.info("telegram.standby", reason="another process polls by now")
+        self._failures = 0
         return 0.0
 
     async def _back_off(self, error: Exception) -> None:
