@@ -99,7 +99,7 @@ def test_who_may_not_poll_stands_by() -> None:
 
 def test_nonsense_is_stored_and_passed_by() -> None:
     """An update that nobody can read is accepted with the others, and the next poll asks beyond it."""
-    odd = b'{"ok": true, "result": [{"update_id": 5, "message": {"text": 1e999}}, {"update_id": 6, "x": [[[}}, {"update_id": 7}]}'
+    odd = b'{"ok": true, "result": [{"update_id": 5, "message": {"text": 1e999}}, {"update_id": 6, "x": nonsense}, {"update_id": 7}]}'
     updates, inlet = Updates(odd), MemoryInlet()
     run_virtually(poll_for(5, updates, inlet))
     assert updates.asked[-1] == 8
