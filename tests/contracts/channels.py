@@ -2,15 +2,23 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from bot.channels.ask import AskChannel
 from bot.channels.base import Channel, OutgoingReply
 from bot.channels.fake import FakeChannel
-from bot.channels.fake_platform import FakePlatform
+from bot.channels.fake_platform import PLACEHOLDER, FakePlatform
+from bot.channels.telegram.api import TelegramApi
+from bot.channels.telegram.channel import TelegramChannel
+from bot.channels.telegram.config import TelegramConfig
+from bot.channels.telegram.fake_limits import Limits
+from bot.channels.telegram.fake_server import FakeTelegram
+from bot.channels.telegram.groups import ParseRules
 from bot.channels.terminal import TerminalChannel
+from bot.ratelimit import RateLimiter, Rates
 from storage.records import ConversationRecord, InboxRecord, InboxState, NewInboxItem, OutboxRecord, OutboxState, Owner
 
 
@@ -27,7 +35,9 @@ class Person(Protocol):
 @dataclass(frozen=True)
 class Arm:
     name: str
-    make: Callable[[], tuple[Channel, Person]]
+    make: Callable[[], AbstractAsyncContextManager[tuple[Channel, Person]]]
+    chat: str = "chat"
+    resend_is_safe: bool = True
 
 
 @dataclass
@@ -148,20 +158,49 @@ class TerminalPerson:
         return self._screen.said("finish", "owe")
 
 
-def _fake(*, editing: bool) -> tuple[Channel, Person]:
+class TelegramPerson:
+    def __init__(self, telegram: FakeTelegram) -> None:
+        self._telegram = telegram
+
+    def say(self, text: str) -> None:
+        self._telegram.say(text)
+
+    def saw(self) -> list[str]:
+        return [shown.text for shown in self._telegram.screen() if shown.is_bot and shown.text != PLACEHOLDER]
+
+
+@asynccontextmanager
+async def _fake(*, editing: bool) -> AsyncIterator[tuple[Channel, Person]]:
     platform = FakePlatform()
-    return FakeChannel(platform, editing=editing, max_text=8), FakePerson(platform)
+    yield FakeChannel(platform, editing=editing, max_text=8), FakePerson(platform)
 
 
-def _terminal() -> tuple[Channel, Person]:
+@asynccontextmanager
+async def _terminal() -> AsyncIterator[tuple[Channel, Person]]:
     screen = MemoryScreen()
-    return TerminalChannel(screen, user="ann", max_chars=1000), TerminalPerson(screen)
+    yield TerminalChannel(screen, user="ann", max_chars=1000), TerminalPerson(screen)
 
 
+@asynccontextmanager
+async def _telegram() -> AsyncIterator[tuple[Channel, Person]]:
+    async with FakeTelegram(limits=Limits.none(), pace=0.0) as telegram:
+        limiter = RateLimiter(Rates(0, 0, 0, 0))
+        api = TelegramApi(telegram.token, base_url=telegram.base_url, timeout_s=5.0, poll_s=1, limiter=limiter)
+        channel = TelegramChannel(api, TelegramConfig(telegram.token.partition(":")[0], ParseRules()))
+        await channel.open()
+        telegram.start()
+        try:
+            yield channel, TelegramPerson(telegram)
+        finally:
+            await channel.close()
+
+
+TERMINAL = Arm("terminal", _terminal)
 ARMS = (
     Arm("fake, editing", lambda: _fake(editing=True)),
-    Arm("fake, plain", lambda: _fake(editing=False)),
-    Arm("terminal", _terminal),
+    Arm("fake, plain", lambda: _fake(editing=False), resend_is_safe=False),
+    Arm("telegram", _telegram, chat="1001"),
+    TERMINAL,
 )
 
 
