@@ -45,6 +45,8 @@ METHODS: dict[str, tuple[str, Method]] = {  # name → the version of the API th
     "sendrichmessagedraft": ("10.1", fake_methods.send_rich_message_draft),
 }
 
+NEW_PARAMETERS = {"rich_message": "10.1", "can_stop": "10.3", "keep_on_stop": "10.3"}
+
 HTML_PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<h1>502 Bad Gateway</h1>\r\n</body>\r\n</html>\r\n"
 
 
@@ -82,11 +84,17 @@ class Api:
         since, run = METHODS.get(method, ("", None))
         if run is None or _version(since) > self._version:
             return self._refuse(method, params, ApiRefused(404, "Not Found: method not found"))
+        params = self._known(params)
         fault = self.faults.next(method)
         refusal = self.refusal(method, params, fault)
         if refusal is not None:
             return refusal
         return self._run(method, run, params, fault)
+
+    def _known(self, params: Params) -> Params:
+        """Leave out what this version does not know: a server passes over such parameters."""
+        unknown = {name for name, since in NEW_PARAMETERS.items() if _version(since) > self._version}
+        return Params({name: value for name, value in params.values.items() if name not in unknown}, params.uploads)
 
     def refuse(self, method: str, code: int, description: str) -> Reply:
         """Answer a call that reaches no method."""

@@ -358,3 +358,14 @@ def say_dialogue(key: str) -> str:
 
 async def _exported(kefu: Scene) -> dict[str, list[dict[str, object]]]:
     return await kefu.operate("users.export", channel="telegram", account=kefu.channel.account, external_id=str(CHAT))
+
+
+async def test_rich_messages_where_the_server_has_them(tmp_path: Path) -> None:
+    """With the option, an answer is one rich message, however long; a server that has none gets the usual parts."""
+    for version, is_rich in (("10.4", True), ("9.6", False)):
+        async with scene(tmp_path / version, rich_messages=True, fake={"api_version": version}) as kefu:
+            kefu.telegram.say("Hello **you**")
+            await kefu.answers(1)
+            edits = kefu.telegram.transcript("editMessageText")
+            assert ("rich_message" in edits[-1].params) == is_rich
+            assert (await kefu.answers(1))[0].button_data
