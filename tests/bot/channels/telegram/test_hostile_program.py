@@ -29,7 +29,8 @@ def hostile(chance: random.Random, number: int) -> bytes:
     spoiled = copy.deepcopy(chance.choice(EXAMPLES))
     for _ in range(chance.randrange(4)):
         entry = chance.choice([REMOVED, json.loads(chance.choice(CONTAINERS)), chance.choice(ODD)])
-        put(spoiled, chance.choice(list(places(spoiled))), entry)
+        if everywhere := list(places(spoiled)):
+            put(spoiled, chance.choice(everywhere), entry)
     if chance.random() < 0.9:
         spoiled["update_id"] = number
     raw = json.dumps(spoiled, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
