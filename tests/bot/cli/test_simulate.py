@@ -1,0 +1,40 @@
+"""`kefu simulate` as an operator calls it."""
+
+import json
+from pathlib import Path
+
+from bot.errors import ExitCode
+from tests.bot.cli.program import make_program
+
+SHORT = ("simulate", "--engine", "scripted", "--people", "2", "--minutes", "0.02", "--rate", "120")
+
+
+def test_the_summary_is_json_on_stdout(tmp_path: Path) -> None:
+    """With --json one object on stdout says what happened, and the exit code that nothing was lost."""
+    ended = make_program(tmp_path).call(*SHORT, "--json")
+    assert ended.code == ExitCode.OK, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert summary["answered"] >= 2
+    assert (summary["lost"], summary["twice"], summary["interrupted"]) == (0, 0, False)
+
+
+def test_the_database_is_kept_where_it_was_asked_for_and_never_used_again(tmp_path: Path) -> None:
+    """--keep leaves the database in a new folder, and refuses one that holds a database: it might be the real one."""
+    program = make_program(tmp_path)
+    kept = program.folder / "kept"
+    first, second = program.call(*SHORT, "--keep", str(kept)), program.call(*SHORT, "--keep", str(kept))
+    assert first.code == ExitCode.OK, first.stderr
+    assert (kept / "kefu.db").exists()
+    assert not (program.data_dir / "kefu.db").exists()
+    assert second.code == ExitCode.USAGE
+    assert "database" in second.stderr
+
+
+def test_an_empty_script_is_refused(tmp_path: Path) -> None:
+    """A script without lines, or none at all, ends with a sentence."""
+    program = make_program(tmp_path)
+    (program.folder / "empty.txt").write_text("\n\n")
+    for name in ("empty.txt", "missing.txt"):
+        ended = program.call(*SHORT, "--script", name)
+        assert ended.code == ExitCode.USAGE
+        assert name in ended.stderr
