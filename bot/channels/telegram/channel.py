@@ -78,7 +78,7 @@ class TelegramChannel:
         self._api = api
         self._config = config
         self._bot: BotIdentity | None = None
-        self._painters = Painters(api, drafts=config.drafts, every_s=config.preview_s)
+        self._painters = Painters(api, drafts=config.drafts, every_s=config.preview_s, settle_s=config.timeout_s)
         self._rich = config.rich_messages
         self._menu: asyncio.Task[None] | None = None
 

@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 
 import structlog
 
-from bot.channels.base import DeliveryError, PlaceholderSlot, ReplyTarget
+from bot.channels.base import DeliveryError, DeliveryUnknown, PlaceholderSlot, ReplyTarget
 from bot.channels.telegram.api import MethodUnknown, TelegramApi
 from bot.channels.telegram.parse import split_chat_key
-from bot.channels.telegram.render import preview
+from bot.channels.telegram.render import Part, preview
 from bot.command_words import say
 from bot.ratelimit import Priority
-from dialogue.messages import Button, ReplyCommitted, ReplyDelta, ReplyEvent, ReplyRestarted, ReplyWaiting
+from dialogue.messages import Button, ButtonRows, ReplyCommitted, ReplyDelta, ReplyEvent, ReplyRestarted, ReplyWaiting
 from storage.errors import StorageError
 
 PLACEHOLDER = "…"
@@ -123,9 +123,21 @@ class DraftPainter(Painter):
 
 
 class EditPainter(Painter):
-    """A placeholder that is written down before it is sent, then edited; a Stop button stands under it."""
+    """A placeholder that is written down before it is sent, then edited; a Stop button stands under it.
+
+    An edit without an answer may still take effect for `settle_s`. `close` waits until then, or the preview would overwrite the answer.
+    """
 
     _ref = ""
+    _settled_at = float("-inf")
+
+    def __init__(self, api: TelegramApi, target: ReplyTarget, slot: PlaceholderSlot, *, every_s: float, settle_s: float) -> None:
+        self._settle_s = settle_s
+        super().__init__(api, target, slot, every_s=every_s)
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.sleep(max(0.0, self._settled_at - asyncio.get_running_loop().time()))
 
     async def _paint(self, text: str) -> None:
         buttons = ((Button(f"⏹ {say('button_stop', self._target.message.sender.language or 'en')}", STOP_DATA),),)
@@ -136,8 +148,14 @@ class EditPainter(Painter):
                 self.chat, PLACEHOLDER, (), reply_to=self._target.message.message_ref, buttons=buttons, priority=Priority.PREVIEW
             )
             await self._slot.fill(self._ref)
-        part = preview(text)
-        await self._api.edit(self.chat, self._ref, part.text, part.entities, buttons=buttons, priority=Priority.PREVIEW)
+        await self._edit(preview(text), buttons)
+
+    async def _edit(self, part: Part, buttons: ButtonRows) -> None:
+        try:
+            await self._api.edit(self.chat, self._ref, part.text, part.entities, buttons=buttons, priority=Priority.PREVIEW)
+        except DeliveryUnknown:
+            self._settled_at = asyncio.get_running_loop().time() + self._settle_s
+            raise
 
 
 def draft_id(turn_id: str) -> int:
@@ -153,16 +171,17 @@ def is_private_chat(chat: str) -> bool:
 class Painters:
     """Chooses the kind of previews; remembers that a server has no drafts."""
 
-    def __init__(self, api: TelegramApi, *, drafts: bool, every_s: float) -> None:
+    def __init__(self, api: TelegramApi, *, drafts: bool, every_s: float, settle_s: float) -> None:
         self._api = api
         self._drafts = drafts
         self._every_s = every_s
+        self._settle_s = settle_s
 
     def begin(self, target: ReplyTarget, slot: PlaceholderSlot) -> Painter:
         """Begin the previews of one answer."""
         if self._drafts and is_private_chat(target.conversation.chat):
             return _LearningDraftPainter(self, self._api, target, slot, every_s=self._every_s)
-        return EditPainter(self._api, target, slot, every_s=self._every_s)
+        return EditPainter(self._api, target, slot, every_s=self._every_s, settle_s=self._settle_s)
 
     def without_drafts(self) -> None:
         """Use placeholders from now on."""
