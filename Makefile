@@ -6,7 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
-.PHONY: help chat test lint format proof bench-storage catalogues constraints clean
+KILLS ?= 30
+SEED ?= 17
+
+.PHONY: help chat test test-crash lint format proof bench-storage catalogues constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +33,10 @@ chat: $(VENV)/.base ## talk to the assistant in this terminal
 
 test: $(VENV)/.dev ## run the test suite (SQLite, PostgreSQL and the default model; no GPU, no account)
 	@$(BIN)/python -m pytest
+
+test-crash: $(VENV)/.dev ## kill the Telegram bot with -9, KILLS=30 times in each of eight arms (SEED=17), and say what people saw
+	@KEFU_SIZE_TELEGRAM_CRASH=$(KILLS) KEFU_SIZE_TELEGRAM_CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=5400 \
+		tests/crash/test_telegram_crash.py
 
 lint: $(VENV)/.dev ## ruff (format and lint), pyrefly, import-linter, deptry
 	@$(BIN)/ruff format --check .
