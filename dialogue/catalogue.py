@@ -29,18 +29,25 @@ class Catalogue:
         return Template(sentence).substitute(values)
 
     def choose(self, language: str) -> str:
-        """Return the language of the catalogue that a user of `language` (an IETF tag) is spoken to in."""
-        wanted = _primary(language)
-        return next((there for there in self._translations if _primary(there) == wanted), FALLBACK)
+        """Return the language of the catalogue that a user of `language` (an IETF tag) is spoken to in: the very one, a kin, English."""
+        wanted = _tag(language)
+        kin = (there for there in self._translations if _primary(there) == _primary(language))
+        return next((there for there in self._translations if _tag(there) == wanted), next(kin, FALLBACK))
 
     @cached_property
     def _translations(self) -> Mapping[str, GNUTranslations]:
         found: dict[str, GNUTranslations] = {}
-        for folder in files(self._package).joinpath("locale").iterdir():
-            with folder.joinpath("LC_MESSAGES", f"{self._domain}.mo").open("rb") as file:
-                found[folder.name] = GNUTranslations(file)
+        for folder in sorted(files(self._package).joinpath("locale").iterdir(), key=lambda folder: folder.name):
+            compiled = folder.joinpath("LC_MESSAGES", f"{self._domain}.mo")
+            if compiled.is_file():
+                with compiled.open("rb") as file:
+                    found[folder.name] = GNUTranslations(file)
         return found
 
 
-def _primary(tag: str) -> str:
-    return tag.lower().replace("_", "-").split("-")[0]
+def _tag(language: str) -> str:
+    return language.lower().replace("_", "-")
+
+
+def _primary(language: str) -> str:
+    return _tag(language).split("-")[0]
