@@ -6,7 +6,7 @@ worker, turn_choice, lease                 one turn at a time for each conversat
 access, access_config                      who may write, and how much
 preview, placeholder, delivery, documents  the way out: previews while it streams, the stored text last
 ratelimit                                  how fast a bot may talk to a chat
-commands, command_words                    /help, /new, /privacy …: answered without a generation
+commands, command_words, locale/           /help, /new, /privacy …: answered without a generation
 presses, rating                            what buttons under messages do
 handoff_desk                               where people take over
 control, data_operations, desk_operations, outbox_operations, arguments    what other processes ask of a running Kefu

@@ -10,7 +10,8 @@
     prompt.py       sections to token ids; budget.py: what fits, cut with hysteresis
     generation.py   one generation: waiting, stopping, a second try
     answer.py       what a turn ends with; document.py: what is kept about it; replay.py: read it, make it again
-    words.py        every sentence that the dialogue itself says
+    words.py        what the dialogue itself says; catalogue.py: how a sentence is found in a language; locale/: the sentences
+    extras.py       buttons and files that go out with a reply
     ports.py        what comes from outside: model, passages, adapter, time
     config.py       frozen settings; errors.py: the tree of errors
     tokenizer.py    text to ids and back; chat_template.py: messages to ids, so that no content forges a role;

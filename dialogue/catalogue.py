@@ -34,6 +34,11 @@ class Catalogue:
         kin = (there for there in self._translations if _primary(there) == _primary(language))
         return next((there for there in self._translations if _tag(there) == wanted), next(kin, FALLBACK))
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that there are, English first."""
+        return tuple(sorted(self._translations, key=lambda language: (language != FALLBACK, language)))
+
     @cached_property
     def _translations(self) -> Mapping[str, GNUTranslations]:
         found: dict[str, GNUTranslations] = {}

@@ -6,7 +6,8 @@ import structlog
 
 from bot.channels.base import DeliveryError
 from bot.channels.telegram.api import TelegramApi
-from bot.command_words import say
+from bot.command_words import CATALOGUE, say
+from dialogue.catalogue import FALLBACK
 
 COMMANDS: Final = (
     "start",
@@ -25,14 +26,13 @@ COMMANDS: Final = (
     "human",
     "status",
 )
-LANGUAGES: Final = {"": "en", "zh": "zh"}  # language code of Telegram ("" = everybody else) to the words that are shown
-
 log = structlog.get_logger(__name__)
 
 
 async def set_menu(api: TelegramApi) -> None:
     """Tell Telegram the commands. A failure is only logged: the menu of the last run stays."""
-    for code, language in LANGUAGES.items():
+    for language in CATALOGUE.languages:
+        code = "" if language == FALLBACK else language.partition("_")[0]  # "" = everybody else
         try:
             await api.set_commands(code, [(name, say(f"menu_{name}", language)) for name in COMMANDS])
         except DeliveryError as error:
