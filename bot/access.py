@@ -1,7 +1,7 @@
 """Who may write to the assistant, and how much: the owner's lists, and limits for each person.
 
 What somebody has used is counted in the database, so it survives a restart and holds across processes. The polite answer is
-given once in each window; what comes after it is left unanswered, or a flood would be answered with a flood.
+given to a person once in each window; what comes after it is left unanswered, or a flood would be answered with a flood.
 """
 
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ from storage.unit_of_work import UnitOfWork
 LIMIT_SKILL: Final = "limit"  # TurnRecord.skill of an answer that says why there is none
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
+LOOKED_AT: Final = 50  # turns among which a conversation is searched for what was said to somebody
 ALWAYS: Final = frozenset({"stop", "forget", "privacy", "export", "human"})  # commands that no limit takes away
 
 
@@ -51,7 +52,7 @@ class AccessPolicy:
         if _is_named(config.block, key, sender):
             return SILENT
         if config.allow and not _is_named(config.allow, key, sender):
-            return await self._once(database, claim, MINUTE_MS, say("not_allowed", language))
+            return await _once(database, claim, message, MINUTE_MS, say("not_allowed", language))
         command = parse_command(message.text)
         if (command is not None and command[0] in ALWAYS) or not (config.messages_per_minute or config.tokens_per_day):
             return ALLOWED
@@ -72,20 +73,23 @@ class AccessPolicy:
 
         too_fast, too_much = await database.read(look)
         if too_much:
-            return await self._once(database, claim, DAY_MS, say("limit_day", language))
+            return await _once(database, claim, message, DAY_MS, say("limit_day", language))
         if too_fast:
-            return await self._once(database, claim, MINUTE_MS, say("limit_minute", language, limit=config.messages_per_minute))
+            return await _once(database, claim, message, MINUTE_MS, say("limit_minute", language, limit=config.messages_per_minute))
         return ALLOWED
 
-    async def _once(self, database: Database, claim: Claim, window_ms: int, text: str) -> Verdict:
-        """Return the words, or silence if the newest turn of the conversation has said them in this window."""
 
-        async def was_told(unit: UnitOfWork) -> bool:
-            since = await unit.now() - window_ms
-            newest = await unit.turns.list(claim.conversation.id, limit=1)
-            return any(turn.skill == LIMIT_SKILL and turn.created_at >= since and turn.reply_text == text for turn in newest)
+async def _once(database: Database, claim: Claim, message: IncomingMessage, window_ms: int, text: str) -> Verdict:
+    """Return the words, or silence if this person was told them in this window, whatever was said since to others."""
 
-        return SILENT if await database.read(was_told) else Verdict(text)
+    async def was_told(unit: UnitOfWork) -> bool:
+        user = await _find(unit, message)
+        since = await unit.now() - window_ms
+        turns = await unit.turns.list(claim.conversation.id, limit=LOOKED_AT)
+        refusals = [turn for turn in turns if turn.skill == LIMIT_SKILL and turn.created_at >= since and turn.reply_text == text]
+        return user is not None and any(turn.user_id == user.id for turn in refusals)
+
+    return SILENT if await database.read(was_told) else Verdict(text)
 
 
 async def _find(unit: UnitOfWork, message: IncomingMessage) -> UserRecord | None:

@@ -73,8 +73,9 @@ async def _cancel_answers(unit: UnitOfWork) -> int:
 class Scrubber:
     """Lets the bytes of what people had erased leave the files: soon, but not once for each of them, because it rewrites the database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._database = database
+        self._sleep = sleep
         self._wanted = asyncio.Event()
 
     def request(self) -> None:
@@ -91,7 +92,7 @@ class Scrubber:
             except StorageError as error:  # a reader was in the way
                 log.warning("housekeeping.scrub_postponed", reason=str(error))
                 self._wanted.set()
-            await asyncio.sleep(SCRUB_S)
+            await self._sleep(SCRUB_S)
 
 
 class AdapterWatch:

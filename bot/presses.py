@@ -15,7 +15,7 @@ from bot.rating import GOOD, Opinion, Wish, rated_buttons, read_press
 from dialogue.messages import ButtonPress
 from storage.database import Database
 from storage.errors import NotFound
-from storage.records import Claim, ProfileRecord
+from storage.records import Claim, ProfileRecord, UserRecord
 from storage.unit_of_work import UnitOfWork
 
 NOTHING = PressOutcome()
@@ -45,15 +45,15 @@ class PressHandler:
                     return NOTHING
 
         outcome = await self._database.write(do)
-        if isinstance(meaning, Wish) and outcome != NOTHING:
+        if isinstance(meaning, Wish) and meaning.scope != "cancel" and outcome != NOTHING:
             log.info("press.forget", scope=meaning.scope, conversation_id=claim.conversation.id)
             self._scrubber.request()
         return outcome
 
 
 async def _rate(unit: UnitOfWork, press: ButtonPress, opinion: Opinion) -> PressOutcome:
-    user = await unit.users.ensure(press.key.channel, press.key.account, press.sender.external_id, press.sender.display_name)
     try:
+        user = await _rater(unit, press, opinion.turn_id)
         before = await unit.feedback.of(opinion.turn_id, user.id)
         if before is not None and before.rating == opinion.rating and not opinion.reason:
             opinion = Opinion(opinion.turn_id, opinion.rating, before.reason)  # the face again: the reason stays
@@ -63,8 +63,20 @@ async def _rate(unit: UnitOfWork, press: ButtonPress, opinion: Opinion) -> Press
     return PressOutcome(buttons=rated_buttons(opinion, await _language(unit, press, user.id)))
 
 
+async def _rater(unit: UnitOfWork, press: ButtonPress, turn_id: str) -> UserRecord:
+    """Return who rates. In a group that may be somebody who never wrote; nobody becomes known by an old button. Raises NotFound."""
+    key, sender = press.key, press.sender
+    if not press.is_private:
+        await unit.turns.get(turn_id)
+        return await unit.users.ensure(key.channel, key.account, sender.external_id, sender.display_name, sender.language)
+    user = await unit.users.find(key.channel, key.account, sender.external_id)
+    if user is None:
+        raise NotFound("nobody knows this person")
+    return user
+
+
 async def _forget(unit: UnitOfWork, claim: Claim, press: ButtonPress, wish: Wish) -> PressOutcome:
-    if press.sender.external_id != wish.person:
+    if press.sender.external_id != wish.person or not _fits(wish, press):
         return NOTHING
     user = await unit.users.find(press.key.channel, press.key.account, press.sender.external_id)
     language = await _language(unit, press, user.id if user else None)
@@ -76,13 +88,15 @@ async def _forget(unit: UnitOfWork, claim: Claim, press: ButtonPress, wish: Wish
     if wish.scope == "memory":
         await unit.users.forget_profile(user.id)
         return PressOutcome(say("forget_memory_done", language), ())
-    if wish.scope not in {"all", "here"} or (wish.scope == "all") is not press.is_private:
-        return NOTHING
-    notes = len((await unit.users.profile(user.id)).notes) if wish.scope == "all" else 0
     counts = await unit.users.erase(user.id, None if wish.scope == "all" else claim.conversation.id)
     await unit.audit.append("user", "user.erase", user.id, wish.scope)
-    figures = {"turns": counts.get("turns", 0), "notes": notes, "feedback": counts.get("feedback", 0)}
-    return PressOutcome(say("forget_done", language, **figures), ())
+    tables = {"turns": "turns", "notes": "profile_notes", "feedback": "feedback"}
+    return PressOutcome(say("forget_done", language, **{name: counts.get(table, 0) for name, table in tables.items()}), ())
+
+
+def _fits(wish: Wish, press: ButtonPress) -> bool:
+    """Whether such a button stands in such a chat: in a group nobody erases more than what they wrote there."""
+    return wish.scope == "cancel" or (wish.scope == "here") is not press.is_private
 
 
 async def _language(unit: UnitOfWork, press: ButtonPress, user_id: str | None) -> str:

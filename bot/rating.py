@@ -17,6 +17,7 @@ GOOD: Final = 1
 BAD: Final = -1
 REASONS: Final = ("wrong", "incomplete", "outdated", "tone", "language", "unsafe")
 REASONS_IN_A_ROW: Final = 3
+SCOPES: Final = ("all", "memory", "here", "cancel")
 _FACES: Final[Mapping[int, str]] = {GOOD: "👍", BAD: "👎"}
 _CHOSEN: Final = "✓ "
 
@@ -34,7 +35,7 @@ class Opinion:
 class Wish:
     """What a person wants to be erased."""
 
-    scope: str  # "all", "memory", "here", "cancel"
+    scope: str  # one of SCOPES
     person: str  # who was asked
 
 
@@ -70,7 +71,7 @@ def read_press(data: str) -> Opinion | Wish | None:
             return Opinion(turn_id, int(rating))
         case ["why", reason, turn_id] if reason in REASONS:
             return Opinion(turn_id, BAD, reason)
-        case ["forget", scope, person]:
+        case ["forget", scope, person] if scope in SCOPES:
             return Wish(scope, person)
         case _:
             return None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dialogue.messages import ButtonPress, IncomingMessage
-from dialogue.router import split_bursts
+from dialogue.router import is_about_forward, split_bursts
 from storage.records import InboxKind, InboxRecord
 
 
@@ -47,9 +47,7 @@ def choose_turn(parsed: Sequence[Parsed], *, join: bool) -> Chosen:
         return Chosen(tuple(one.item for one in parsed[: first_press + 1]), (), is_stopped=False, press=press)
     burst = split_bursts(messages)[0] if join else (messages[0],)
     end = _position_behind(parsed, len(burst))
-    rest = parsed[end:]
-    is_stopped = any(one.item.kind is InboxKind.STOP for one in rest[:1])
-    return Chosen(tuple(one.item for one in parsed[:end]), joined_forward(burst), is_stopped)
+    return Chosen(tuple(one.item for one in parsed[:end]), joined_forward(burst), _begins_with_stop(parsed[end:]))
 
 
 def apply_edits(parsed: Sequence[Parsed]) -> list[Parsed]:
@@ -69,12 +67,16 @@ def apply_edits(parsed: Sequence[Parsed]) -> list[Parsed]:
 
 def joined_forward(burst: Sequence[IncomingMessage]) -> tuple[IncomingMessage, ...]:
     """Return the burst with a forward as what its command speaks of: `/summarize`, then the forwarded message, or the other way round."""
-    if len(burst) != 2 or burst[0].is_forward == burst[1].is_forward:
+    if len(burst) != 2 or not is_about_forward(*burst):
         return tuple(burst)
     forward, command = sorted(burst, key=lambda message: not message.is_forward)
-    if not command.text.startswith("/"):
-        return tuple(burst)
     return (replace(command, quoted_text=forward.text, file=command.file or forward.file),)
+
+
+def _begins_with_stop(parsed: Sequence[Parsed]) -> bool:
+    """Whether a stop comes before anything else that could be answered."""
+    kinds = (one.item.kind for one in parsed if one.item.kind is InboxKind.STOP or one.message is not None or one.press is not None)
+    return next(kinds, None) is InboxKind.STOP
 
 
 def _is_version_of(edit: IncomingMessage, original: IncomingMessage) -> bool:

@@ -159,9 +159,10 @@ class DialogueManager:
 
 def _what_is_missing(context: TurnContext) -> str:
     """Return the key of what is said to messages without a word; "" when there is something to work with all the same."""
-    if context.quoted_text:
-        return ""
-    return "file_hint" if any(message.file is not None for message in context.messages) else "cannot_read"
+    if any(message.file is not None for message in context.messages):
+        return "file_hint"
+    is_readable = context.quoted_text and not any(message.is_unreadable for message in context.messages)
+    return "" if is_readable else "cannot_read"
 
 
 async def _run_command(route: CommandRoute, turn: _Turn) -> Answer:

@@ -12,11 +12,17 @@ from typing import Final, Protocol
 from dialogue.extras import ReplyExtras
 from dialogue.messages import Abilities, IncomingMessage
 from dialogue.skills.base import Skill
+from dialogue.skills.summarize import SummarizeSkill
+from dialogue.skills.translate import TranslateSkill
+from dialogue.skills.write import WriteSkill
 from dialogue.words import say
 from storage.records import ConversationRecord, ProfileRecord
 from storage.unit_of_work import UnitOfWork
 
 Effect = Callable[[UnitOfWork], Awaitable[None]]
+
+# Commands that work on a text. Beside any other one a forward is a message of its own, or it would stay without an answer.
+ON_A_TEXT: Final = frozenset((*SummarizeSkill.commands, *TranslateSkill.commands, *WriteSkill.commands))
 
 _COMMAND: Final = re.compile(r"/([A-Za-z][A-Za-z0-9_]{0,31})(?:@\w{1,64})?(?:\s+|$)")
 
@@ -155,7 +161,7 @@ def parse_command(text: str) -> tuple[str, str] | None:
 def split_bursts(messages: Sequence[IncomingMessage]) -> list[tuple[IncomingMessage, ...]]:
     """Split what waits in a conversation into turns: messages of one person in a row are one, a command stands alone.
 
-    A command without an argument and a forwarded message beside it belong together: `/summarize` means the forward.
+    A command that works on a text and has none, and a forwarded message beside it, belong together: `/summarize` means the forward.
     """
     bursts: list[list[IncomingMessage]] = []
     for message in messages:
@@ -166,12 +172,17 @@ def split_bursts(messages: Sequence[IncomingMessage]) -> list[tuple[IncomingMess
     return [tuple(burst) for burst in bursts]
 
 
+def is_about_forward(first: IncomingMessage, second: IncomingMessage) -> bool:
+    """Whether one of two messages is a forward and the other a command that wants a text: its own would come first, then a quoted one."""
+    forward, command = (first, second) if first.is_forward else (second, first)
+    parsed = parse_command(command.text)
+    is_about_other = parsed is not None and parsed[0] in ON_A_TEXT and not parsed[1] and not command.quoted_text
+    return forward.is_forward and not command.is_forward and is_about_other
+
+
 def _continues(burst: Sequence[IncomingMessage], message: IncomingMessage) -> bool:
-    previous = burst[-1]
-    if previous.sender.external_id != message.sender.external_id:
+    if burst[-1].sender.external_id != message.sender.external_id:
         return False
-    commands = [parse_command(one.text) for one in (*burst, message)]
-    if not any(commands):
+    if len(burst) == 1 and is_about_forward(burst[0], message):
         return True
-    command = next(command for command in commands if command is not None)
-    return len(burst) == 1 and previous.is_forward != message.is_forward and sum(map(bool, commands)) == 1 and not command[1]
+    return not any(parse_command(one.text) for one in (*burst, message))

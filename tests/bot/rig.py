@@ -31,6 +31,8 @@ from dialogue.skills.registry import load_skills
 from storage.database import Database
 from storage.records import ConversationRecord, InboxRecord, InboxState, OutboxRecord, OutboxState, TurnRecord
 
+UNLIMITED = AccessConfig(messages_per_minute=0)
+
 
 @dataclass
 class Rig:
@@ -101,6 +103,7 @@ async def build_rig(
     worker: WorkerConfig | None = None,
     also: Channel | None = None,  # served beside the fake one
     export_dir: Path = Path("exports"),
+    access: AccessConfig = UNLIMITED,
 ) -> Rig:
     """Wire the parts; `channel` are arguments of FakeChannel."""
     engine = engine or ScriptedEngine(echo_user)
@@ -108,9 +111,9 @@ async def build_rig(
     fake = FakeChannel(platform, **(channel or {}))
     channels: list[Channel] = [fake] if also is None else [also, fake]
     delivery = Delivery(database, channels, metrics=metrics, documents=document_maker(database))
-    config = worker or WorkerConfig(quiet_s=0.0)
+    config, policy = worker or WorkerConfig(quiet_s=0.0), AccessPolicy(access)
     served = ServedModel(engine, await engine.start(), ByteTemplate(), ByteTokenizer())
-    manager = DialogueManager(database, served, build_router(database, engine, export_dir), DialogueConfig(seed=1))
+    manager = DialogueManager(database, served, build_router(database, engine, export_dir, policy), DialogueConfig(seed=1))
     pool = WorkerPool(
         database,
         manager,
@@ -121,22 +124,20 @@ async def build_rig(
         metrics=metrics,
         config=config,
         presses=PressHandler(database, Scrubber(database)),
-        access=AccessPolicy(AccessConfig(messages_per_minute=0)),
+        access=policy,
     )
     inbox = Inbox(database, "fake", "bot", max_bytes=100_000, quiet_s=config.quiet_s, wakeup=wakeup, running=running, metrics=metrics)
     return Rig(database, platform, fake, engine, inbox, running, wakeup, delivery, pool, metrics)
 
 
-def build_router(database: Database, engine: ScriptedEngine, export_dir: Path) -> Router:
+def build_router(database: Database, engine: ScriptedEngine, export_dir: Path, policy: AccessPolicy) -> Router:
     """Return the router with all skills and commands."""
     commands: dict[str, Command] = memory_commands()
 
     def list_commands(language: str) -> Sequence[str]:
         return router.describe(language)
 
-    commands.update(
-        direct_commands(Surroundings(database, "Kefu", "scripted", engine.health, list_commands, lambda _key, _sender: False, export_dir))
-    )
+    commands.update(direct_commands(Surroundings(database, "Kefu", "scripted", engine.health, list_commands, policy.is_owner, export_dir)))
     router = Router(load_skills(DialogueConfig(), ()), commands, "chat")
     return router
 
