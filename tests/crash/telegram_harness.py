@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bot.channels.telegram.fake_chats import Call
 from bot.channels.telegram.fake_client import FakeTelegramClient
 from bot.channels.telegram.reply_stream import PLACEHOLDER
 from tests.crash.telegram_child import Plan
 from tests.crash.telegram_points import POINTS
-from tests.crash.telegram_steps import STEPS, Tables, counted_orphans, read_tables, steps_of
+from tests.crash.telegram_steps import STEPS, Tables, counted_orphans, has_contact, read_tables, steps_of
 from tests.crash.test_app_crash import ANSWER, Verdict
 
 PRIVATE, GROUPS = (1001, 1002, 1003), (-4001, -4002, -4003)
@@ -166,9 +167,9 @@ class Harness:
 
     def finish(self) -> Findings:
         """Let a last run answer what is left, end it properly, and compare what was written with what is shown."""
+        began = time.monotonic()
         run = self._forker.start(self.plan)
-        patience = time.monotonic() + SETTLED_S
-        while time.monotonic() < patience and not self._is_settled():
+        while time.monotonic() < began + SETTLED_S and not (has_contact(self._calls(began)) and self._is_settled()):
             time.sleep(0.1)
         os.kill(run, signal.SIGTERM)
         assert self._forker.end() == 0, self.log()
@@ -189,8 +190,10 @@ class Harness:
     def _note_kill(self, code: int, began: float) -> None:
         assert code == -signal.SIGKILL, f"the run ended with {code}\n{self.log()}"
         self.kills += 1
-        calls = [call for call in self._telegram.transcript() if call.at >= began]
-        self.steps.update(steps_of(self.tables(), calls, said=len(self.messages), pending=self._telegram.pending()))
+        self.steps.update(steps_of(self.tables(), self._calls(began), said=len(self.messages), pending=self._telegram.pending()))
+
+    def _calls(self, began: float) -> list[Call]:
+        return [call for call in self._telegram.transcript() if call.at >= began]
 
     def _findings(self) -> Findings:
         listed = counted_orphans(self.url)

@@ -84,9 +84,14 @@ def counted_orphans(url: str) -> dict[int, int]:
     return {_chat(chat): int(total) for chat, total in _query(url, _ORPHANS)[0]}
 
 
+def has_contact(calls: Sequence[Call]) -> bool:
+    """Whether the run that made these calls has begun to receive."""
+    return any(call.method in {"deletewebhook", "setwebhook"} and call.code == 200 for call in calls)
+
+
 def steps_of(tables: Tables, calls: Sequence[Call], *, said: int, pending: int) -> set[str]:
     """Return the steps that a kill fell into. `calls` are those of the killed run; `pending` updates were not acknowledged."""
-    if not any(call.method in {"deletewebhook", "setwebhook"} and call.code == 200 for call in calls):
+    if not has_contact(calls):
         return {"starting"}
     steps = {_row_step(row, calls, tables.known) for row in tables.rows}
     reserved = {row.chat for row in tables.rows if row.state == "reserved"}
