@@ -1,10 +1,11 @@
-"""`kefu bench`: two programs, loaded when they are called, because each brings the libraries that it compares with."""
+"""`kefu bench`: three programs, loaded when they are called, because each brings the libraries that it compares with."""
 
 import typer
 
 from bot.cli.lazy import LazyCommand, LazyGroup
 
 BENCHES = {
+    "bot": LazyCommand("bot.cli.bench_bot:app", "Measure the whole way of a Telegram message beside python-telegram-bot."),
     "engine": LazyCommand("bot.cli.bench_engine:app", "Measure the engine beside the raw library."),
     "storage": LazyCommand("bot.cli.bench_storage:app", "Measure whether the database stays fast as it fills."),
 }
@@ -19,4 +20,4 @@ app = typer.Typer(cls=_Benches, add_completion=False, no_args_is_help=True)
 
 @app.callback()
 def group() -> None:
-    """Measure the engine or the database on this machine."""
+    """Measure the bot, the engine or the database on this machine."""

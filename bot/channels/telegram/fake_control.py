@@ -11,7 +11,7 @@ from bot.channels.telegram.fake_chats import Message
 OPERATIONS = frozenset({
     "say", "send_file", "forward", "edit", "press", "answer_to", "stop_draft", "start", "topic", "block", "unblock", "deactivate", "kick",
     "migrate", "push", "screen", "drafts", "draft", "transcript", "violations", "file", "pending", "settle", "script_fault", "set_limits",
-    "revoke_token", "set_token", "down_for", "lost_formatting", "commands",
+    "revoke_token", "set_token", "down_for", "lost_formatting", "commands", "load_begin", "load_done", "load_result",
 })  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from bot.channels.telegram.fake_control import control
 from bot.channels.telegram.fake_faults import Fault, FaultKind, Faults
 from bot.channels.telegram.fake_http import Connection, Request
 from bot.channels.telegram.fake_limits import Limits
+from bot.channels.telegram.fake_load import Load
 from bot.channels.telegram.fake_params import Params
 from bot.channels.telegram.fake_people import People
 from bot.channels.telegram.fake_poll import Poller
@@ -60,6 +61,7 @@ class FakeTelegram(People):
         self._connections: set[Connection] = set()
         self._changed = asyncio.Event()
         self.state.listeners.append(self._notify)
+        self._load = Load(self)
 
     async def __aenter__(self) -> Self:
         await self.up()
@@ -148,6 +150,18 @@ class FakeTelegram(People):
     def commands(self) -> Mapping[str, list[dict[str, Any]]]:
         """Return the menus of commands by scope and language."""
         return self.state.commands
+
+    def load_begin(self, **load: Any) -> None:
+        """Put a load on the bot; see `fake_load.Load.begin`."""
+        self._load.begin(**load)
+
+    def load_done(self) -> bool:
+        """Whether the whole load is answered."""
+        return self._load.is_done()
+
+    def load_result(self, **wanted: Any) -> dict[str, Any]:
+        """Return what came of the load; see `fake_load.Load.result`."""
+        return self._load.result(**wanted)
 
     def _notify(self) -> None:
         self._changed.set()

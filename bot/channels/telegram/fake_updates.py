@@ -35,6 +35,12 @@ class UpdateQueue:
         self._updates: deque[Update] = deque()
         self._allowed: frozenset[str] | None = None
         self._next_expiry = math.inf
+        self.on_forget: Callable[[int], None] = lambda _update_id: None  # an update was acknowledged
+
+    @property
+    def next_id(self) -> int:
+        """The update_id of the next update."""
+        return self._next_id
 
     def __len__(self) -> int:
         self._expire()
@@ -65,7 +71,7 @@ class UpdateQueue:
             while len(self._updates) > -offset:
                 self._updates.popleft()
         while offset > 0 and self._updates and self._updates[0].update_id < offset:
-            self._updates.popleft()
+            self.on_forget(self._updates.popleft().update_id)
         return [update for update, _ in zip(self._updates, range(limit), strict=False)]
 
     def first_unsent(self, sending: set[int]) -> Update | None:
@@ -75,6 +81,7 @@ class UpdateQueue:
 
     def forget(self, update: Update) -> None:
         """Remove one update; nothing happens if it is gone."""
+        self.on_forget(update.update_id)
         if self._updates and self._updates[0] is update:
             self._updates.popleft()
         elif update in self._updates:
