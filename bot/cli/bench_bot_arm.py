@@ -40,7 +40,6 @@ class Plan:
 
 def settings(plan: Plan) -> Settings:
     """Return settings as they ship, without the limits that would keep anybody from measuring."""
-    webhook = {"webhook_url": f"http://127.0.0.1:{plan.webhook_port}/telegram", "webhook_port": plan.webhook_port}
     return Settings(
         engine=EngineSection(kind="scripted"),
         dialogue=DialogueSection(quiet_window_s=0.0, seed=1),
@@ -53,7 +52,8 @@ def settings(plan: Plan) -> Settings:
             chat_per_s=0,
             group_per_min=0,
             overall_per_s=0,
-            **(webhook if plan.webhook_port else {}),
+            webhook_url=f"http://127.0.0.1:{plan.webhook_port}/telegram" if plan.webhook_port else None,
+            webhook_port=plan.webhook_port,
         ),
         paths=PathsSection(data_dir=Path(plan.folder) / "data", cache_dir=Path(plan.folder) / "cache"),
     )

@@ -104,10 +104,12 @@ async def build_rig(
     also: Channel | None = None,  # served beside the fake one
     export_dir: Path = Path("exports"),
     access: AccessConfig = UNLIMITED,
+    platform: FakePlatform | None = None,
 ) -> Rig:
     """Wire the parts; `channel` are arguments of FakeChannel."""
     engine = engine or ScriptedEngine(echo_user)
-    platform, metrics, wakeup, running = FakePlatform(), Metrics(), Wakeup(), RunningTurns()
+    platform = platform or FakePlatform()
+    metrics, wakeup, running = Metrics(), Wakeup(), RunningTurns()
     fake = FakeChannel(platform, **(channel or {}))
     channels: list[Channel] = [fake] if also is None else [also, fake]
     delivery = Delivery(database, channels, metrics=metrics, documents=document_maker(database))

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from bot.channels.ask import AskChannel
-from bot.housekeeping import DEAD_QUESTION_MS, Tidier, repeat
+from bot.housekeeping import DEAD_QUESTION_MS, SCRUB_S, Scrubber, Tidier, repeat
 from storage.clock import ManualClock
 from storage.database import Database
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.records import InboxState, NewInboxItem, OutboxState
 from tests.bot.rig import build_rig
 
@@ -74,3 +74,68 @@ async def test_housekeeping_outlives_a_database_that_is_away() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class Pauses:
+    """The `sleep` of a scrubber: says that it sleeps, and wakes when it is told to."""
+
+    def __init__(self) -> None:
+        self.lengths: list[float] = []
+        self.sleeps = asyncio.Event()
+        self._over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.lengths.append(seconds)
+        self.sleeps.set()
+        await self._over.wait()
+        self._over.clear()
+
+    async def end(self) -> None:
+        """Let the pause end and the next one begin."""
+        self.sleeps.clear()
+        self._over.set()
+        await self.sleeps.wait()
+
+
+async def _scrubs(monkeypatch: pytest.MonkeyPatch, database: Database, *outcomes: Exception | None) -> list[str]:
+    """Let `scrub` end as told, with success once there are no more outcomes; return a list that grows with each call."""
+    calls, script = list[str](), list(outcomes)
+
+    async def scrub() -> None:
+        calls.append("scrub")
+        error = script.pop(0) if script else None
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(database, "scrub", scrub)
+    return calls
+
+
+async def test_many_erasures_are_one_scrub(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is scrubbed at once; those of the next ten minutes together when these are over; then there is nothing to do."""
+    calls, pauses = await _scrubs(monkeypatch, database), Pauses()
+    scrubber = Scrubber(database, pauses.sleep)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(scrubber.run())
+        scrubber.request()
+        await pauses.sleeps.wait()
+        assert len(calls) == 1
+        for _ in range(5):
+            scrubber.request()
+        await pauses.end()
+        assert (len(calls), pauses.lengths) == (2, [SCRUB_S, SCRUB_S])
+        task.cancel()
+
+
+async def test_a_scrub_that_was_in_the_way_comes_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody reads, the bytes have to wait; they are not forgotten."""
+    calls, pauses = await _scrubs(monkeypatch, database, DatabaseBusy("a backup reads"), DatabaseUnavailable("away")), Pauses()
+    scrubber = Scrubber(database, pauses.sleep)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(scrubber.run())
+        scrubber.request()
+        await pauses.sleeps.wait()
+        await pauses.end()
+        await pauses.end()
+        assert len(calls) == 3
+        task.cancel()

@@ -1,14 +1,19 @@
 """The way of a turn through the manager, on a real database."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from dialogue.config import DialogueConfig
 from dialogue.engine.base import QueuePosition
-from dialogue.messages import ReplyCommitted, ReplyDelta, ReplyWaiting
+from dialogue.extras import ReplyExtras, decode_extras
+from dialogue.messages import Abilities, Button, FileRef, ReplyCommitted, ReplyDelta, ReplyWaiting
+from dialogue.router import CommandContext, CommandReply
 from dialogue.skills.base import Passage
 from storage.records import OutboxState, TurnStatus
 from storage.unit_of_work import UnitOfWork
-from tests.dialogue.harness import PuppetEngine, dialogue
+from tests.dialogue.harness import Harness, PuppetEngine, Said, dialogue, read_all
 
 
 async def test_a_message_is_answered_and_recorded() -> None:
@@ -269,3 +274,84 @@ async def test_group_replies_name_their_message() -> None:
         ids = [said.committed.outbox_id or "" for said in (group, private)]
         rows = [await kefu.database.read(lambda work, row_id=row_id: work.outbox.get(row_id)) for row_id in ids]
         assert [row.reply_to for row in rows] == ["77", ""]
+
+
+async def _extras(kefu: Harness, said: Said) -> ReplyExtras:
+    outbox_id = said.committed.outbox_id
+    assert outbox_id is not None
+    return decode_extras((await kefu.database.read(lambda work: work.outbox.get(outbox_id))).extras)
+
+
+@pytest.mark.parametrize(
+    ("text", "script", "is_rateable"),
+    [("hi", ["Fine."], True), ("hi", [], False), ("/translate", ["Fine."], False), ("/memory", ["Fine."], False), ("hi", ["a"] * 9, True)],
+)
+async def test_only_words_of_the_model_are_rated(text: str, script: list[str], is_rateable: bool) -> None:
+    """Buttons for opinions stand under what was generated, not under what the program says by itself."""
+    async with dialogue() as kefu:
+        kefu.engine.scripts = [script]
+        assert await _extras(kefu, await kefu.say(text)) == ReplyExtras(is_rateable=is_rateable)
+
+
+async def test_a_stopped_answer_is_not_rated() -> None:
+    """Who stopped an answer has said what they think of it."""
+    async with dialogue() as kefu:
+        stop = asyncio.Event()
+        stop.set()
+        assert await _extras(kefu, await kefu.say("hi", stop=stop)) == ReplyExtras()
+
+
+class Ask:
+    """A command that asks by a button, where there are buttons."""
+
+    name = "ask"
+
+    def describe(self, language: str) -> str:
+        return ""
+
+    async def run(self, context: CommandContext) -> CommandReply:
+        return CommandReply("?", extras=ReplyExtras(buttons=((Button("Yes", "yes"),),) if context.abilities.buttons else ()))
+
+
+@pytest.mark.parametrize("abilities", [None, Abilities(files=True), Abilities(buttons=True)])
+async def test_a_command_knows_what_can_go_out(abilities: Abilities | None) -> None:
+    """What the channel can show reaches the command, and what the command adds reaches the outbox."""
+    async with dialogue(commands={"ask": Ask()}) as kefu:
+        claim = await kefu.claim()
+        ids = [item.id for item in claim.items]
+        said = await read_all(kefu.manager.respond(claim, [kefu.message("/ask")], ids, abilities=abilities))
+        has_buttons = abilities is not None and abilities.buttons
+        assert (await _extras(kefu, said)).buttons == (((Button("Yes", "yes"),),) if has_buttons else ())
+
+
+FILE = FileRef("f1", "notes.md")
+
+
+@pytest.mark.parametrize(
+    ("messages", "reply"),
+    [
+        ([{"text": "", "is_unreadable": True}], "I can read text so far"),
+        ([{"text": " ", "is_unreadable": True}, {"text": "", "is_unreadable": True}], "I can read text so far"),
+        ([{"text": "", "is_unreadable": True, "quoted_text": "what it replies to"}], "I can read text so far"),
+        ([{"text": "", "is_unreadable": True, "language": "zh"}], "我目前只能阅读文字"),
+        ([{"text": "", "file": FILE}], "I have your file."),
+        ([{"text": "", "file": FILE}, {"text": "", "is_unreadable": True}], "I have your file."),
+    ],
+)
+async def test_what_cannot_be_read_gets_one_friendly_answer(messages: list[dict[str, Any]], reply: str) -> None:
+    """Pictures and stickers, however many at once, and a lonely file: canned words that stay out of prompts, and no generation."""
+    async with dialogue() as kefu:
+        claim = await kefu.claim(count=len(messages))
+        ids = [item.id for item in claim.items]
+        said = await read_all(kefu.manager.respond(claim, [kefu.message(**message) for message in messages], ids))
+        assert said.reply.startswith(reply)
+        assert kefu.engine.requests == []
+        assert await kefu.database.read(lambda work: work.turns.window(claim.conversation.id)) == ()
+
+
+@pytest.mark.parametrize("more", [{"is_unreadable": True}, {"file": FILE}])
+async def test_a_caption_is_answered(more: dict[str, Any]) -> None:
+    """What is written under a picture, or beside one, is a message like any other."""
+    async with dialogue() as kefu:
+        assert (await kefu.say("what is this?", **more)).reply == "Fine."
+        assert "what is this?" in kefu.prompt_text()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dialogue.config import DialogueConfig
 from dialogue.memory import memory_commands
 from dialogue.messages import ConversationKey, IncomingMessage, Sender
-from dialogue.router import ChooseSkill, CommandRoute, Router, SkillRoute, UnknownCommand, parse_command, split_bursts
+from dialogue.router import ON_A_TEXT, ChooseSkill, CommandRoute, Router, SkillRoute, UnknownCommand, parse_command, split_bursts
 from dialogue.skills.registry import load_skills
 
 ROUTER = Router(load_skills(DialogueConfig(), installed=()), memory_commands(), "chat")
@@ -77,8 +77,8 @@ def test_any_text_is_routed(text: str) -> None:
         assert route.argument == text
 
 
-def message(text: str, sender: str = "ada") -> IncomingMessage:
-    return IncomingMessage(ConversationKey("test", "bot", "1"), Sender(sender), text, is_private=False)
+def message(text: str, sender: str = "ada", *, is_forward: bool = False) -> IncomingMessage:
+    return IncomingMessage(ConversationKey("test", "bot", "1"), Sender(sender), text, is_private=False, is_forward=is_forward)
 
 
 def test_bursts() -> None:
@@ -98,3 +98,16 @@ def test_no_message_is_lost_in_bursts(written: list[tuple[str, str]]) -> None:
     assert [one for burst in bursts for one in burst] == messages
     assert all(len(burst) == 1 or not any(one.text.startswith("/") for one in burst) for burst in bursts)
     assert all(len({one.sender.external_id for one in burst}) == 1 for burst in bursts)
+
+
+def test_a_forward_joins_the_command_that_wants_a_text() -> None:
+    """Two messages, whichever comes first; a third one is a turn of its own."""
+    story, command = message("a story", is_forward=True), message("/summarize")
+    assert split_bursts([command, story, message("c")]) == [(command, story), (message("c"),)]
+    assert split_bursts([story, command, story]) == [(story, command), (story,)]
+
+
+def test_commands_on_a_text_are_skills() -> None:
+    """Each of them exists, and none is a direct command, which would answer without looking at the forward."""
+    routes = [ROUTER.route(f"/{name}") for name in ON_A_TEXT]
+    assert all(isinstance(route, SkillRoute) for route in routes)

@@ -82,7 +82,7 @@ def _overload(size: LoadSize, seed: int, report: Report) -> dict[str, Any]:
     normal_s = next((WINDOW_S * number for number, late in enumerate(after["final_ms_per_window"]) if late <= limit_ms), float("inf"))
     drained_s = flood["seconds"] - flood["writing_s"]
     report(
-        f"goodput {goodput:.0%} of the peak; {flood['answered']} answered, {flood['told']} told to come back, {flood['silent']} in silence; "
+        f"goodput {goodput:.0%} of the peak; {flood['answered']} answered, {flood['told']} told so, {flood['silent']} in silence; "
         f"empty {drained_s:.1f} s after the flood, new messages as quick as before {normal_s:.0f} s after that"
     )
     return {
