@@ -327,12 +327,15 @@ class App:
 
     async def _measure(self, parts: Parts) -> None:
         self.metrics.set_engine(parts.model.engine.health())
+        self.metrics.set_process(len(asyncio.all_tasks()), parts.database.connections)
         try:
             async with asyncio.timeout(PROBE_S):
                 self.metrics.set_storage(
                     await parts.database.read(lambda unit: unit.inbox.pending()),
                     await parts.database.read(lambda unit: unit.inbox.oldest_pending_age_ms()),
                     await parts.database.read(lambda unit: unit.outbox.counts()),
+                    quarantined=await parts.database.read(lambda unit: unit.inbox.quarantined_count()),
+                    orphans=await parts.database.read(lambda unit: unit.outbox.orphans()),
                 )
         except (StorageError, TimeoutError) as error:
             log.warning("metrics.incomplete", reason=str(error) or "the database does not answer")

@@ -38,6 +38,8 @@ class Metrics:
         self.engine_running = Gauge("kefu_engine_running", "Requests that are computed", registry=self.registry)
         self.engine_waiting = Gauge("kefu_engine_waiting", "Requests that wait", registry=self.registry)
         self.engine_restarts = Gauge("kefu_engine_restarts", "How often the engine was lost and started again", registry=self.registry)
+        self.tasks = Gauge("kefu_tasks", "Tasks of the event loop", registry=self.registry)
+        self.database_connections = Gauge("kefu_database_connections", "Open connections to the database", registry=self.registry)
         self._prompt_tokens = 0
         self._cached_tokens = 0
 
@@ -67,6 +69,11 @@ class Metrics:
         self.inbox_oldest.set((oldest_ms or 0) / 1000)
         for state in OutboxState:
             self.outbox_rows.labels(state.value).set(outbox.get(state, 0))
+
+    def set_process(self, tasks: int, connections: int) -> None:
+        """Take what the process holds now."""
+        self.tasks.set(tasks)
+        self.database_connections.set(connections)
 
     def set_engine(self, health: EngineHealth) -> None:
         """Take what the engine says now."""

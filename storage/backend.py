@@ -18,6 +18,11 @@ class Backend(Protocol):
         """Which kind of database this is."""
         ...
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        ...
+
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a transaction that sees one state and can write nothing."""
         ...

@@ -46,6 +46,11 @@ class Database:
         """Which kind of database this is."""
         return self._backend.dialect
 
+    @property
+    def connections(self) -> int:
+        """How many connections this process has open."""
+        return self._backend.connections
+
     async def read(self, work: Work[T]) -> T:
         """Run `work` on one consistent state; it cannot write. Raises what `work` raises, and StorageError."""
         return await self._shielded(self._backend.read(_alone(work)))

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from storage.backend import T, Work
 from storage.clock import Clock
 from storage.config import StorageConfig
+from storage.connections import open_connections
 from storage.errors import DatabaseUnavailable
 from storage.models import metadata
 from storage.translate import is_worth_a_retry
@@ -36,6 +37,10 @@ class PostgresBackend:
         except ModuleNotFoundError:
             raise DatabaseUnavailable("PostgreSQL needs an extra: pip install 'kefu[postgres]'") from None
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def connections(self) -> int:
+        return open_connections(self._engine)
 
     async def read(self, work: Work[T]) -> T:
         async with self._reading.connect() as connection:

@@ -26,6 +26,7 @@ from storage import one_trip
 from storage.backend import T, Work
 from storage.clock import Clock
 from storage.config import StorageConfig
+from storage.connections import open_connections
 from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.translate import translate
 from storage.unit_of_work import UnitOfWork
@@ -106,6 +107,10 @@ class SqliteBackend:
         self._waiting: deque[_Unit] = deque()
         self._writing_task: asyncio.Task[None] | None = None
         self._turnstile = asyncio.Lock()  # a group, or one statement that needs the writer alone
+
+    @property
+    def connections(self) -> int:
+        return open_connections(self._writing, self._reading)
 
     async def open(self) -> None:
         """Connect, and free the leases that a dead process left: nobody else has this file."""

@@ -129,6 +129,8 @@ async def test_pages_tell_readiness_and_numbers(tmp_path: Path) -> None:
     assert 'kefu_turns_total{skill="chat",status="answered"} 1.0' in metrics
     assert 'kefu_outbox_rows{state="ready"} 0.0' in metrics
     assert "kefu_engine_ready 1.0" in metrics
+    assert "kefu_database_connections 0.0" not in metrics
+    assert "kefu_tasks 0.0" not in metrics
     app.stopping.ask()
     await task
 

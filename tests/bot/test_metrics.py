@@ -17,3 +17,10 @@ def test_what_needs_a_person_is_measured() -> None:
         "kefu_inbox_oldest_seconds 0.0",
     ):
         assert line in text.splitlines()
+
+
+def test_what_a_process_holds_is_measured() -> None:
+    """Tasks and connections are gauges, so that one that is never given back shows."""
+    metrics = Metrics()
+    metrics.set_process(7, 3)
+    assert {"kefu_tasks 7.0", "kefu_database_connections 3.0"} <= set(metrics.scrape().decode().splitlines())
