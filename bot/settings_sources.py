@@ -11,7 +11,7 @@ Key = tuple[str, str]  # section, name
 
 USUAL_NAMES: Mapping[str, Key] = {
     "database_url": ("storage", "url"),
-    "telegram_bot_token": ("telegram", "token"),
+    "telegram_bot_token": ("telegram", "token"), ("telegram", "webhook_secret"),
     "pip_index_url": ("model", "index_url"),
     "hf_endpoint": ("model", "hub_url"),
     "hf_token": ("model", "hub_token"),

@@ -3,6 +3,7 @@
 import inspect
 import json
 import textwrap
+from collections.abc import Mapping
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -44,9 +45,11 @@ def _comment(text: str) -> list[str]:
 def _assignment(key: str, setting: FieldInfo) -> str:
     if setting.default is None:
         return f"#{key} = {_toml(setting.examples[0] if setting.examples else '')}{UNSET_MARK}"
-    return f"#{key} = {_toml(setting.default)}"
+    return f"#{key} = {_toml(setting.get_default(call_default_factory=True))}"
 
 
 def _toml(value: object) -> str:
-    """Return a scalar or a tuple as TOML; JSON writes these in the same way."""
+    """Return a scalar, a tuple or a table of scalars as TOML; JSON writes the first two in the same way."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(entry)}" for key, entry in value.items()) + "}"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
