@@ -11,13 +11,20 @@ Key = tuple[str, str]  # section, name
 
 USUAL_NAMES: Mapping[str, Key] = {
     "database_url": ("storage", "url"),
-    "telegram_bot_token": ("telegram", "token"), ("telegram", "webhook_secret"),
+    "telegram_bot_token": ("telegram", "token"),
     "pip_index_url": ("model", "index_url"),
     "hf_endpoint": ("model", "hub_url"),
     "hf_token": ("model", "hub_token"),
 }
 SECRETS: frozenset[Key] = frozenset(
-    {("storage", "url"), ("telegram", "token"), ("remote", "api_key"), ("model", "index_url"), ("model", "hub_token")}
+    {
+        ("storage", "url"),
+        ("telegram", "token"),
+        ("telegram", "webhook_secret"),
+        ("remote", "api_key"),
+        ("model", "index_url"),
+        ("model", "hub_token"),
+    }
 )
 MAX_FILE_BYTES = 1_048_576
 
