@@ -157,7 +157,7 @@ def test_doctor_beside_a_running_kefu(program: Program, server: Server) -> None:
 
 def test_health_pages_and_quiet_logs(program: Program, server: Server) -> None:
     """The pages answer on the logged port; at info the log tells of the turn by ids and never of what was said."""
-    listening = server.wait_for("health.listening")
+    listening = server.wait_for("http.listening")
     with urllib.request.urlopen(f"http://{listening['host']}:{listening['port']}/readyz", timeout=10) as answer:
         assert json.load(answer) == {"ready": True, "reasons": []}
     turn_id = json.loads(program.call("ask", f"{CANARY} hello", "--json").stdout)["turn_id"]
@@ -178,7 +178,7 @@ def test_signals_end_the_server(server: Server, number: signal.Signals, code: in
 
 def test_a_taken_port_is_a_sentence(program: Program, server: Server) -> None:
     """A port that another program has exits 75 and names the address and the setting."""
-    port = server.wait_for("health.listening")["port"]
+    port = server.wait_for("http.listening")["port"]
     other = Program(program.folder / "other", {**program.variables, "KEFU_HTTP__PORT": str(port)})
     other.folder.mkdir()
     ended = other.spawn("run")
