@@ -14,7 +14,7 @@ for a call that is idempotent (the edit of a placeholder, or a platform that dro
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, case, cast, exists, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, case, cast, literal_column, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
@@ -32,7 +32,9 @@ NO_PLACEHOLDER_KNOWN: Final = case((outbox.c.placeholder_ref == "", 1), else_=0)
 
 
 def _owner_unchanged() -> ColumnElement[bool]:
-    return exists().where(conversations.c.id == outbox.c.conversation_id, conversations.c.owner_epoch == outbox.c.owner_epoch)
+    # No EXISTS: PostgreSQL may answer that by hashing all conversations.
+    hands_now = select(conversations.c.owner_epoch).where(conversations.c.id == outbox.c.conversation_id)
+    return hands_now.correlate(outbox).scalar_subquery() == outbox.c.owner_epoch
 
 
 _SILENT = or_(
@@ -86,7 +88,9 @@ class OutboxRepository(OutboxReading, FencedRepository):
         reused = update(outbox).where(outbox.c.conversation_id == conversation_id, RESERVED).returning(outbox)
         row = await self._first(reused.values(**values, orphans=outbox.c.orphans + NO_PLACEHOLDER_KNOWN))
         if row is None:
-            row = (await self._run(new_row(self._insert, conversation_id, OutboxState.RESERVED, "", now, **values))).one()
+            row = await self._first(new_row(self._insert, conversation_id, OutboxState.RESERVED, "", now, **values))
+        if row is None:
+            raise ClaimLost("this turn has its answer already")
         return outbox_record(row)
 
     async def set_placeholder(self, outbox_id: str, ref: str) -> None:

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Executable, Row, bindparam, case, delete, func, insert, select, update
 
 from storage.errors import ClaimLost, NotFound, StorageError
 from storage.ids import new_id
@@ -201,12 +201,17 @@ def _insert_once(new: NewInsert) -> Executable:
 
 @cache
 def _insert_reply(new: NewInsert) -> Executable:
-    """Return the INSERT of a reply. A row that was reserved for this turn and cancelled by an operator comes back to life."""
+    """Return the INSERT of a reply. A row that was reserved for this turn and cancelled by an operator comes back to life.
+
+    So does one that is still reserved: on PostgreSQL, what was committed while the lock was waited for is not in `has_reserved`.
+    """
     statement = new(outbox)
-    given = ("conversation_id", "state", "text", "owner_epoch", "next_attempt_at", "extras", "reply_to")
-    fresh = {name: statement.excluded[name] for name in given}
-    was_cancelled = outbox.c.state == OutboxState.CANCELLED
-    return statement.on_conflict_do_update(index_elements=["turn_id"], set_=fresh, where=was_cancelled).returning(outbox)
+    given = ("conversation_id", "state", "text", "owner_epoch", "next_attempt_at", "extras")
+    fresh: dict[str, Any] = {name: statement.excluded[name] for name in given}
+    fresh["reply_to"] = case((statement.excluded.reply_to == "", outbox.c.reply_to), else_=statement.excluded.reply_to)
+    orphans = outbox.c.orphans + case((outbox.c.state == OutboxState.RESERVED, NO_PLACEHOLDER_KNOWN), else_=0)
+    unsaid = outbox.c.state.in_([OutboxState.CANCELLED, OutboxState.RESERVED])
+    return statement.on_conflict_do_update(index_elements=["turn_id"], set_={**fresh, "orphans": orphans}, where=unsaid).returning(outbox)
 
 
 def _changes(held: Row[Any], turn: NewTurn) -> dict[str, Any]:

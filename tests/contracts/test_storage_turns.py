@@ -202,3 +202,14 @@ async def test_a_turn_of_an_erased_user_is_not_written(database: Database) -> No
 async def _again(database: Database, held: Claim) -> Claim:
     await database.write(lambda unit: unit.inbox.release(held))
     return await claim(database)
+
+
+async def test_a_preview_that_comes_after_the_answer_reserves_nothing(database: Database) -> None:
+    """A preview was about to reserve a row while its turn was committed: it hears that there is nothing left to announce."""
+    await say(database, "1")
+    held, turn_id = await claim(database), new_id()
+    _, reply = await answer(database, held, id=turn_id)
+    with pytest.raises(ClaimLost):
+        await database.write(lambda unit: unit.outbox.reserve(held, turn_id, ""))
+    assert reply is not None
+    assert await database.read(lambda unit: unit.outbox.get(reply.id)) == reply
