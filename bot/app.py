@@ -136,9 +136,7 @@ class App:
             model=model,
             channels=tuple(channels),
             inboxes={channel: self._inbox(database, channel, running, wakeup) for channel in everywhere},
-            delivery=Delivery(
-                database, everywhere, metrics=self.metrics, documents=document_maker(database), is_open=self._contacts.__contains__
-            ),
+            delivery=Delivery(database, everywhere, metrics=self.metrics, documents=document_maker(database), is_open=self._is_open),
             running=running,
             wakeup=wakeup,
             watch=AdapterWatch(database, model.engine, model.sha256),
@@ -217,7 +215,7 @@ class App:
             ),
             presses=PressHandler(parts.database, parts.scrubber),
             access=AccessPolicy(self._settings.access_config()),
-            is_open=self._contacts.__contains__,
+            is_open=self._is_open,
         )
 
     def _router(self, parts: Parts) -> Router:
@@ -253,6 +251,10 @@ class App:
             await channel.receive(parts.inboxes[channel])
         finally:
             await parts.inboxes[channel].release_poll()
+
+    def _is_open(self, channel: Channel) -> bool:
+        """Whether there can be work on a channel. Nobody else's questions are answered by `ask`, so it is seldom worth a look."""
+        return channel in self._contacts and (channel is not self._asking or self._asking.is_asked)
 
     async def _run_main(self, main: Main) -> None:
         await main(self)

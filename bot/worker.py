@@ -118,7 +118,7 @@ class WorkerPool:
         self._presses = presses
         self._access = access
         self._is_open = is_open
-        self._since: int | None = None  # database time at which this pool began; None = not yet
+        self._since: int | None = None  # database time of the first claim; None = none yet
         self._turnstile = asyncio.Lock()
         self._closed = False
         self._name = new_id()
@@ -293,7 +293,7 @@ class WorkerPool:
     async def _admit(self, work: _Work, chosen: Chosen) -> tuple[Chosen, str | None]:
         """Return what is to be answered, and the words that are said instead of an answer; "" = not even those."""
         message = chosen.messages[-1]
-        if await self._waited_too_long(chosen):
+        if self._waited_too_long(work.claim, chosen):
             return chosen, say_command("overloaded_wait", _language(message))
         verdict = await self._access.check(self._database, work.claim, message, _language(message))
         if verdict.is_silent or verdict.text:
@@ -304,12 +304,11 @@ class WorkerPool:
             log.info("worker.file_refused", conversation_id=work.claim.conversation.id, reason=str(error))
             return chosen, say_command(error.reason, _language(message), **error.values)
 
-    async def _waited_too_long(self, chosen: Chosen) -> bool:
-        now = await self._database.read(lambda unit: unit.now())
+    def _waited_too_long(self, claim: Claim, chosen: Chosen) -> bool:
         if self._since is None:
-            self._since = now
+            self._since = claim.claimed_at
         received_at = chosen.items[-1].received_at
-        return received_at >= self._since and now - received_at > self._config.queue_s * 1000
+        return received_at >= self._since and claim.claimed_at - received_at > self._config.queue_s * 1000
 
     async def _say_instead(self, work: _Work, chosen: Chosen, text: str) -> None:
         """Answer with these words, without a generation. They never stand in a prompt; with "" the messages are done in silence."""

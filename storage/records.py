@@ -126,6 +126,7 @@ class Claim:
     claim_epoch: int
     worker: str
     items: tuple[InboxRecord, ...]  # oldest first; never empty
+    claimed_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,11 @@ class AskChannel(SimpleChannel):
         finally:
             del self._askers[chat]
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._askers)
+
     async def receive(self, inlet: Inlet) -> None:  # noqa: ARG002 - questions come in by `ask`
         await asyncio.Event().wait()
 

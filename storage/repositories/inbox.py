@@ -211,7 +211,7 @@ class InboxRepository(AcceptingRepository, FencedRepository):
     async def _lease(self, conversation_id: str, worker: str, items: tuple[InboxRecord, ...]) -> Claim:
         leased = {"of": conversation_id, "worker": worker, "until": await self._lease_end()}
         conversation = conversation_record((await self._run(_LEASE, leased)).one())
-        return Claim(conversation, conversation.claim_epoch, worker, items)
+        return Claim(conversation, conversation.claim_epoch, worker, items, await self._now())
 
     async def _lease_end(self) -> int:
         return await self._now() + round(self._context.config.lease_s * 1000)
