@@ -7,9 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
 KILLS ?= 30
+MINUTES ?= 30
 SEED ?= 17
 
-.PHONY: help chat test test-crash lint format proof bench-storage catalogues constraints clean
+.PHONY: help chat test test-crash soak lint format proof bench-storage catalogues constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +38,9 @@ test: $(VENV)/.dev ## run the test suite (SQLite, PostgreSQL and the default mod
 test-crash: $(VENV)/.dev ## kill the Telegram bot with -9, KILLS=30 times in each of eight arms (SEED=17), and say what people saw
 	@KEFU_SIZE_TELEGRAM_CRASH=$(KILLS) KEFU_SIZE_TELEGRAM_CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=5400 \
 		tests/crash/test_telegram_crash.py
+
+soak: $(VENV)/.dev ## run the bot for MINUTES=30 at half load, see whether it stays flat, write docs/soak.md
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (format and lint), pyrefly, import-linter, deptry
 	@$(BIN)/ruff format --check .
