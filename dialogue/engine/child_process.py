@@ -13,6 +13,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import structlog
 
@@ -168,8 +169,12 @@ class ChildProcess:
                 always.callback(end.close)
             for end in (ours, said):
                 unless_born.callback(end.close)
-            reader, self._writer = await asyncio.open_connection(sock=ours)
+            # Two transports on one socket: a write to a child that has just died must not close the one that still has its last frames.
+            reader, hearing = await asyncio.open_connection(sock=ours)
+            unless_born.callback(hearing.close)
+            _, self._writer = await asyncio.open_connection(sock=ours.dup())
             unless_born.callback(self._writer.close)
+            cast(asyncio.Transport, self._writer.transport).pause_reading()
             stderr, closing = await asyncio.open_connection(sock=said)
             unless_born.callback(closing.close)
             try:
@@ -178,12 +183,12 @@ class ChildProcess:
                 self.gone.set_result("the engine's process was never made")
                 raise EngineUnavailable(f"the engine's process cannot be made: {error}") from error
             unless_born.pop_all()
-        self._tasks.append(asyncio.create_task(self._attend(reaped(self._process), reader, stderr, closing)))
+        self._tasks.append(asyncio.create_task(self._attend(reaped(self._process), reader, stderr, (self._writer, hearing, closing))))
         if self._reason:  # killed before it was born
             self._kill_group()
 
     async def _attend(
-        self, left: "asyncio.Future[int]", reader: asyncio.StreamReader, stderr: asyncio.StreamReader, closing: asyncio.StreamWriter
+        self, left: "asyncio.Future[int]", reader: asyncio.StreamReader, stderr: asyncio.StreamReader, ends: Sequence[asyncio.StreamWriter]
     ) -> None:
         """Listen until the process is gone, then bury it: reaped, everything read that it said, no descriptor left."""
         listening, hearing = asyncio.create_task(self._listen(reader)), asyncio.create_task(self._hear(stderr))
@@ -199,7 +204,7 @@ class ChildProcess:
             for task in (listening, hearing, *self._tasks):
                 if task is not asyncio.current_task():
                     task.cancel()
-            for writer in filter(None, (self._writer, closing)):
+            for writer in ends:
                 writer.close()
             self.gone.set_result(sentence)
 

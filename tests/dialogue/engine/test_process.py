@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from dialogue.engine.base import AdapterRef, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
+from dialogue.engine.child_process import ChildProcess
 from dialogue.engine.process import ProcessEngine, ProcessLimits
 from dialogue.engine.spec import EngineSpec
 from dialogue.engine.suspects import Suspects
@@ -91,6 +92,18 @@ async def test_death(kind: str, words: str) -> None:
         assert engine.child_pid != first
         assert engine.health().restarts == 1
         assert engine.health().running == 0
+
+
+async def test_last_words_outlive_a_write_to_the_dead() -> None:
+    """What the child said before its death counts, even if something was sent to it after its death and before that was read."""
+    faults = [{"kind": "crash", "request_ids": ["bad"]}]
+    child = ChildProcess(EngineSpec("scripted", {"reply": ANSWER, "slots": 1, "faults": faults}), LIMITS)
+    await child.start(())
+    stream = child.open(request("bad"), on_end=lambda: None)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # the loop stands still until the child is dead
+    child.cancel(stream)
+    await child.gone
+    assert stream.begun
 
 
 async def test_twice_deadly_is_poisoned() -> None:
