@@ -109,6 +109,11 @@ class Report:
     outcome: Outcome
     code: ExitCode  # of the program: whether it was interrupted
 
+    @property
+    def exit_code(self) -> ExitCode:
+        """How the command ends: broken promises outweigh that somebody interrupted it."""
+        return self.code if self.outcome.is_clean else ExitCode.FAILURE
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values; milliseconds."""
         scene, figures, outcome = self.scene, self.scene.figures, self.outcome

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from bot.cli.ensure_model import ensure_model
-from bot.cli.output import print_json_line, print_table
+from bot.cli.output import print_json_line, print_table, print_text
 from bot.cli.prepare import prepare
-from bot.cli.simulation_view import summary_rows, watch
+from bot.cli.simulation_summary import summary_rows, verdict
+from bot.cli.simulation_view import watch
 from bot.errors import CliError, ExitCode
 from bot.settings import DATABASE_NAME
 from bot.simulation import Plan, simulate
@@ -42,7 +43,9 @@ def run_simulation(
     people: Annotated[int, typer.Option(min=1, max=10_000, help="How many people chat.")] = 8,
     minutes: Annotated[float, typer.Option(min=0.01, help="How long they write; answers that are on their way then are waited for.")] = 1.0,
     rate: Annotated[float, typer.Option(min=0.1, help="Messages of one person in a minute, as long as answers come in time.")] = 6.0,
-    faults: Annotated[Faults, typer.Option(help="How bad Telegram is: lost responses, 429, 5xx, slow answers.")] = Faults.NONE,
+    faults: Annotated[
+        Faults, typer.Option(help="How bad Telegram is: lost responses, 429, 5xx, broken and slow connections.")
+    ] = Faults.NONE,
     script: Annotated[
         Path | None, typer.Option(help="Lines to say, one message a line, instead of everything that people do.", dir_okay=False)
     ] = None,
@@ -55,7 +58,7 @@ def run_simulation(
     """Let a scripted crowd chat with your settings and model, without an account.
 
     A fake Telegram inside this program takes the place of the real one, and a new database that of yours: neither is touched.
-    Ctrl-C ends it with the summary. The exit code is 1 when an answer was lost or shown twice.
+    Ctrl-C ends it with the summary. The exit code is 1 when a message was lost or an answer shown twice, 130 after Ctrl-C.
     """
     settings = prepare(ctx, {"engine.kind": engine, "model.reference": model}, level="error")
     plan = Plan(people, minutes, rate, faults.value, _lines(script), seed)
@@ -67,8 +70,9 @@ def run_simulation(
     if as_json:
         print_json_line(report.as_json())
     else:
-        print_table(("figure", "value"), summary_rows(report))
-    raise typer.Exit(ExitCode.OK if report.outcome.is_clean else ExitCode.FAILURE)
+        print_table(("what", "value"), summary_rows(report))
+        print_text(verdict(report.outcome))
+    raise typer.Exit(report.exit_code)
 
 
 def _refuse_used(folder: Path) -> None:
@@ -81,8 +85,10 @@ def _lines(script: Path | None) -> tuple[str, ...]:
         return ()
     try:
         lines = tuple(line.strip() for line in script.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{script} cannot be read: {error}", code=ExitCode.USAGE) from None
+    except OSError as error:
+        raise CliError(f"{script} cannot be read: {error.strerror}.", code=ExitCode.USAGE) from None
+    except UnicodeDecodeError:
+        raise CliError(f"{script} is no text in UTF-8.", code=ExitCode.USAGE) from None
     if not lines:
-        raise CliError(f"{script} holds no line to say.", code=ExitCode.USAGE)
+        raise CliError(f"{script} holds no line to say.", hint="Write one message a line.", code=ExitCode.USAGE)
     return lines

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from bot.channels.telegram.fake_crowd import Person
 from bot.cli.output import note
-from bot.simulation import Report, Scene, quantiles_ms
+from bot.simulation import Scene, quantiles_ms
 
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0
 MOST_PEOPLE: Final = 24  # that a table shows; the totals are about everybody
+OTHER_LINES: Final = 6  # of the picture, around the people: the totals must stay on the screen
 
 _STYLES: Final[Mapping[str, str]] = {"waits": "yellow", "reads": "cyan", "presses": "magenta", "left": "dim"}
 
@@ -31,7 +32,7 @@ async def watch(scene: Scene, *, sleep: Sleep = asyncio.sleep) -> None:
             note(line(scene))
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(render(scene), refresh=True)
+            live.update(render(scene, most=console.height - OTHER_LINES), refresh=True)
             await sleep(REFRESH_S)
 
 
@@ -42,20 +43,29 @@ def line(scene: Scene) -> str:
     return f"{scene.elapsed_s:.0f} s: " + ", ".join(f"{name} {value}" for name, value in totals(scene).items())
 
 
-def render(scene: Scene) -> RenderableType:
-    """Return the whole picture."""
-    heading = "the engine starts …" if scene.ready_at is None else f"{scene.elapsed_s:.0f} s of {scene.plan.minutes * 60:.0f} s"
-    if scene.ready_at is not None and scene.elapsed_s > scene.plan.minutes * 60:
-        heading = f"{scene.elapsed_s:.0f} s; the last answers are on their way"
-    people = Table("person", "does", "state", box=None, pad_edge=False, header_style="bold")
+def render(scene: Scene, *, most: int = MOST_PEOPLE) -> RenderableType:
+    """Return the whole picture; at most so many people have a line of their own."""
+    people = Table("person", box=None, pad_edge=False, header_style="bold")
+    people.add_column("does", min_width=15)
+    people.add_column("state", min_width=11)
     for name in ("sent", "answered", "last answer"):
         people.add_column(name, justify="right")
-    for person in scene.crowd.people[:MOST_PEOPLE]:
+    shown = max(1, min(most, MOST_PEOPLE))
+    for person in scene.crowd.people[:shown]:
         people.add_row(*_cells(scene, person))
-    hidden = len(scene.crowd.people) - MOST_PEOPLE
+    hidden = len(scene.crowd.people) - shown
     more = [Text(f"… and {hidden} more", style="dim")] if hidden > 0 else []
-    summary = Text("  ".join(f"{name} {value}" for name, value in totals(scene).items()))
-    return Group(Text(heading, style="bold"), people, *more, Text(), summary)
+    summary = Text(", ".join(f"{name} {value}" for name, value in totals(scene).items()))
+    return Group(Text(_heading(scene), style="bold"), people, *more, Text(), summary)
+
+
+def _heading(scene: Scene) -> str:
+    if scene.ready_at is None:
+        return "the engine starts …"
+    planned_s = scene.plan.minutes * 60
+    if scene.elapsed_s > planned_s:
+        return f"{scene.elapsed_s:.0f} s; the last answers are on their way"
+    return f"{scene.elapsed_s:.0f} s of {planned_s:.0f} s; Ctrl-C ends it"
 
 
 def _cells(scene: Scene, person: Person) -> list[RenderableType]:
@@ -77,27 +87,10 @@ def totals(scene: Scene) -> dict[str, str]:
         "answer": _spread(figures.answers_s),
         "faults": str(sum(scene.injected.values())),
         "429": str(scene.refused),
-        "violations": str(len(scene.telegram.violations())),
+        "too early": str(len(scene.telegram.violations())),
     }
-
-
-def summary_rows(report: Report) -> list[tuple[str, str]]:
-    """Return the final table, name and value."""
-    return [(name.replace("_", " "), _words(value)) for name, value in report.as_json().items()]
-
-
-def _words(value: object) -> str:
-    match value:
-        case dict():
-            return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
-        case bool():
-            return "yes" if value else "no"
-        case None:
-            return "not measured"
-        case _:
-            return str(value)
 
 
 def _spread(seconds: list[float]) -> str:
     measured = quantiles_ms(seconds)
-    return f"{measured['p50'] / 1000:.1f}/{measured['p99'] / 1000:.1f} s" if measured else "-"
+    return f"{measured['p50'] / 1000:.1f} s (99 %: {measured['p99'] / 1000:.1f} s)" if measured else "-"

@@ -1,6 +1,7 @@
 """What a simulated crowd sees, and that the check behind it can fail."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from bot.channels.telegram.fake_crowd import Said
 from bot.channels.telegram.fake_server import FakeTelegram
+from bot.cli.simulation_summary import summary_rows, verdict
 from bot.cli.simulation_view import line, render, totals
 from bot.errors import ExitCode
 from bot.settings_sections import TelegramSection
@@ -110,3 +112,28 @@ async def test_the_picture_shows_everybody(tmp_path: Path) -> None:
     shown = console.export_text()
     assert all(person.name in shown for person in report.scene.crowd.people)
     assert all(f"{name} {value}" in line(report.scene) for name, value in totals(report.scene).items())
+
+
+async def test_the_totals_stay_on_a_small_screen(tmp_path: Path) -> None:
+    """Where not everybody fits, as many people have a line as there is room for, and the totals are below."""
+    report = await run(tmp_path, lines=("hello",))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render(report.scene, most=2))
+    shown = console.export_text()
+    assert [person.name for person in report.scene.crowd.people if person.name in shown] == ["Ann", "晓明"]
+    assert f"… and {PEOPLE - 2} more" in shown
+    assert "messages" in shown.splitlines()[-1]
+
+
+async def test_the_summary_ends_with_a_verdict(tmp_path: Path) -> None:
+    """Every figure has words; a broken promise is said and outweighs that somebody interrupted the run."""
+    report = await run(tmp_path, people=2, lines=("hello",))
+    interrupted = replace(report, code=ExitCode.INTERRUPTED)
+    broken = replace(interrupted, outcome=replace(report.outcome, fates={Fate.WAITING: 1, Fate.LOST: 2}))
+    assert [one.exit_code for one in (report, interrupted, broken)] == [ExitCode.OK, ExitCode.INTERRUPTED, ExitCode.FAILURE]
+    rows = dict(summary_rows(broken))
+    assert (rows["lost"], rows["waiting"]) == ("2", "1 (not lost: the next start would answer them)")
+    assert rows["time"].endswith("stopped early")
+    assert (rows["shown twice"], rows["faults"]) == ("0", "none")
+    assert verdict(report.outcome).startswith("No message was lost")
+    assert verdict(broken.outcome).startswith("2 messages lost, 0 answers shown twice")

@@ -18,6 +18,14 @@ def test_the_summary_is_json_on_stdout(tmp_path: Path) -> None:
     assert (summary["lost"], summary["twice"], summary["interrupted"]) == (0, 0, False)
 
 
+def test_the_summary_is_a_table_and_a_verdict(tmp_path: Path) -> None:
+    """Without --json stdout says for people what happened, and whether the promises held."""
+    ended = make_program(tmp_path).call(*SHORT)
+    assert ended.code == ExitCode.OK, ended.stderr
+    assert "answered" in ended.stdout
+    assert ended.stdout.endswith("No message was lost, no answer was shown twice.\n")
+
+
 def test_the_database_is_kept_where_it_was_asked_for_and_never_used_again(tmp_path: Path) -> None:
     """--keep leaves the database in a new folder, and refuses one that holds a database: it might be the real one."""
     program = make_program(tmp_path)
