@@ -81,7 +81,10 @@ _RULES: tuple[tuple[type[Exception], ExitCode, str], ...] = (  # the first that 
 )
 
 _SYSTEM_RULES: dict[int, tuple[ExitCode, str]] = {
-    errno.EADDRINUSE: (ExitCode.TEMPORARY, "Another program has this port: stop it, or choose one with [http] port."),
+    errno.EADDRINUSE: (
+        ExitCode.TEMPORARY,
+        "Another program has this port: stop it, or choose another one with [http] port or [telegram] webhook_port.",
+    ),
     errno.ENOSPC: (ExitCode.TEMPORARY, "The disk is full: free some space, or move [paths] data_dir and cache_dir."),
     errno.EACCES: (ExitCode.FAILURE, "Run as the user that owns this path, or change its permissions."),
     errno.EROFS: (ExitCode.FAILURE, "Choose a writable folder with [paths] data_dir and cache_dir."),

@@ -1,11 +1,13 @@
 """The sections of kefu.toml, field by field: unit, default and its reason. Pure values; reading them is `bot.settings`'s business."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+_WEBHOOK_SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
 DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
 
@@ -28,6 +30,12 @@ def _check_web_root(value: str) -> str:
     if "@" in value:
         raise ValueError("holds a user or a password: it would be seen in logs")
     return value.rstrip("/")
+
+
+def _check_webhook_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and _WEBHOOK_SECRET.fullmatch(value.get_secret_value()) is None:
+        raise ValueError("is no secret that Telegram takes")
+    return value
 
 
 def _split(value: object) -> object:
@@ -202,14 +210,17 @@ class TelegramSection(Section):
     )
     webhook_host: str = Field("127.0.0.1", min_length=1, description="Address on which the webhook listens, behind your TLS proxy.")
     webhook_port: int = Field(8643, ge=0, le=65_535, description="Port on which the webhook listens; 0 = any free one.")
-    webhook_secret: SecretStr | None = Field(
-        None, description="Comes with each request of Telegram. Unset: made from the token, so that it is never missing.", examples=["…"]
+    webhook_secret: Annotated[SecretStr | None, AfterValidator(_check_webhook_secret)] = Field(
+        None,
+        description="Comes with each request of Telegram. Unset: made from the token, so that it is never missing.",
+        examples=["…"],
+        json_schema_extra={"allowed": "1 to 256 letters, digits, _ and -"},
     )
     webhook_backlog: int = Field(
         5000, ge=1, description="Unanswered messages from which on the webhook answers 503: Telegram keeps them and comes back."
     )
     group_mode: Literal["mention", "all", "off"] = Field(
-        "mention", description="When groups are answered: mentioned, replied to or commanded; always; never."
+        "mention", description="When groups are answered: mention = when mentioned, replied to or commanded; all = always; off = never."
     )
     groups: Annotated[Mapping[str, Literal["mention", "all", "off"]], BeforeValidator(_pairs)] = Field(
         default_factory=dict,

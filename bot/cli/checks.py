@@ -1,7 +1,6 @@
 """What `kefu doctor` looks at. Each check returns its findings; none of them changes anything."""
 
 import importlib.util
-import re
 import shutil
 import sqlite3
 import stat
@@ -9,7 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bot.cli.data import operate
 from bot.cli.findings import Finding, error, ok, warning
@@ -27,7 +25,6 @@ LOW_BYTES, EMPTY_BYTES = 1 << 30, 100 << 20  # free disk space that is worth a w
 SANE_YEARS = range(2026, 2100)
 DRIFT_MS = 5_000  # between this machine and the database; leases last 30 s
 BACKLOG_MS = 12 * 3_600_000  # half of what Telegram keeps
-_TOKEN = re.compile(r"\d{5,16}:[A-Za-z0-9_-]{30,64}")
 
 
 def check_settings(loaded: LoadedSettings) -> Sequence[Finding]:
@@ -83,30 +80,46 @@ def check_delivery(settings: Settings) -> Sequence[Finding]:
 
 
 def _check_queues(status: dict[str, Any]) -> Sequence[Finding]:
-    bad = (
-        (
-            status["outbox"].get("unknown", 0),
-            "messages are unknown: sent, but nobody said that they arrived",
-            "kefu outbox list --state unknown",
-        ),
-        (status["outbox"].get("failed", 0), "messages were refused for good", "kefu outbox list --state failed"),
-    )
-    findings = [warning("delivery", f"{count} {what}", f"Look at them with `{command}`.") for count, what, command in bad if count]
-    if status["quarantined"]:
-        remedy = "The log of `kefu run` says why, in its lines worker.quarantined."
-        findings.append(warning("delivery", f"{status['quarantined']} events could not be answered and are set aside", remedy))
-    if status["oldest_pending_ms"] > BACKLOG_MS:
-        hours = status["oldest_pending_ms"] // 3_600_000
-        remedy = "Start `kefu run`, or find out what holds it up: Telegram keeps messages for 24 hours only."
-        findings.append(warning("delivery", f"the oldest unanswered message waits for {hours} hours", remedy))
-    findings = findings or [ok("delivery", f"nothing failed, nothing is unknown; {status['pending']} messages wait")]
+    findings = [*_check_rows(status["outbox"]), *_check_quarantine(status["quarantined"]), *_check_backlog(status["oldest_pending_ms"])]
+    findings = findings or [ok("delivery", f"nothing failed, nothing is unknown; {_many(status['pending'], 'message')} waiting")]
     return [*findings, *_check_orphans(status["orphans"])]
+
+
+def _check_rows(rows: dict[str, int]) -> Sequence[Finding]:
+    bad = (("unknown", "unknown: sent, and nobody said whether it arrived"), ("failed", "failed: refused for good"))
+    return [
+        warning(
+            "delivery",
+            f"{_many(rows[state], 'message')} {what}",
+            f"Look with `kefu outbox list --state {state}`, then `kefu outbox retry` or `drop`.",
+        )
+        for state, what in bad
+        if rows.get(state)
+    ]
+
+
+def _check_quarantine(count: int) -> Sequence[Finding]:
+    if not count:
+        return []
+    remedy = "The log of `kefu run` says why, in its lines worker.quarantined."
+    return [warning("delivery", f"{_many(count, 'event')} set aside: no answer could be made", remedy)]
+
+
+def _check_backlog(oldest_ms: int) -> Sequence[Finding]:
+    if oldest_ms <= BACKLOG_MS:
+        return []
+    remedy = "Start `kefu run`, or find out what holds it up: Telegram keeps messages for 24 hours only."
+    return [warning("delivery", f"the oldest unanswered message waits for {oldest_ms // 3_600_000} hours", remedy)]
 
 
 def _check_orphans(count: int) -> Sequence[Finding]:
     """Nothing mends them: the platform never said which message they are. So they are told, and are no warning for ever."""
-    words = f"{count} placeholders may stand on screens without words, left by runs that were killed: `kefu outbox list --orphans`"
+    words = f"{_many(count, 'placeholder')} may stand without words, left by runs that were killed: `kefu outbox list --orphans`"
     return [ok("delivery", words)] if count else []
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _check_drift(database_ms: int, before: int, after: int) -> Sequence[Finding]:
@@ -159,30 +172,3 @@ def _check_folder(folder: Path) -> Finding:
     if free < EMPTY_BYTES:
         return error("disk", message, "Free some space: writes fail soon.")
     return warning("disk", message, "Free some space.") if free < LOW_BYTES else ok("disk", message)
-
-
-def check_telegram(settings: Settings) -> Sequence[Finding]:
-    """Tell whether the token can be one. It is not sent anywhere."""
-    token = settings.telegram.token
-    if token is None:
-        return [ok("telegram", "no token is set: this channel is off")]
-    if _TOKEN.fullmatch(token.get_secret_value()) is None:
-        return [error("telegram", "the token has not the shape of one", "Copy it again from @BotFather: digits, a colon, 35 characters.")]
-    way = "a webhook" if settings.telegram.webhook_url else "long polling"
-    findings = [ok("telegram", f"the token has the right shape; updates come by {way} from {settings.telegram.base_url}")]
-    if _is_in_the_clear(settings.telegram.base_url):
-        findings.append(
-            warning(
-                "telegram",
-                "[telegram] base_url sends the token over the network in the clear",
-                "Use https://, or a server on this machine.",
-            )
-        )
-    if settings.telegram.webhook_url and not settings.telegram.webhook_url.startswith("https://"):
-        findings.append(warning("telegram", "the webhook's address is no https:// address", "Telegram sends to https:// only."))
-    return findings
-
-
-def _is_in_the_clear(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}

@@ -14,6 +14,7 @@ from bot.cli.findings import Finding, as_json, as_lines, guarded, has_errors, ok
 from bot.cli.output import print_json
 from bot.cli.prepare import prepare_loaded
 from bot.cli.progress import waiting
+from bot.cli.telegram_check import check_telegram
 from bot.redaction import Redactor
 from bot.serving import open_model
 from bot.settings import LoadedSettings, Settings
@@ -25,10 +26,15 @@ app = typer.Typer(add_completion=False)
 def doctor(
     ctx: typer.Context,
     *,
-    deep: Annotated[bool, typer.Option("--deep", help="Start the engine too; fetches the model if it is missing.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Start the engine too, which fetches a missing model, and ask Telegram whose the token is.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check settings, database, model, engine, disk and clock."""
+    """Check settings, database, model, engine, disk, clock and Telegram.
+
+    Nothing is changed. The exit code is 1 when something is wrong; a warning leaves it at 0.
+    """
     loaded = prepare_loaded(ctx)
     findings = examine(loaded, deep=deep)
     redact = Redactor(loaded.settings.secrets())
@@ -52,7 +58,7 @@ def examine(loaded: LoadedSettings, *, deep: bool) -> Sequence[Finding]:
         guarded("model", lambda: checks.check_model(settings)),
         guarded("disk", lambda: checks.check_disk(settings)),
         guarded("clock", lambda: checks.check_clock(datetime.now().astimezone().year)),
-        guarded("telegram", lambda: checks.check_telegram(settings)),
+        guarded("telegram", lambda: check_telegram(settings, deep=deep)),
     ]
     return [finding for group in groups for finding in group]
 

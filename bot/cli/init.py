@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bot.cli.output import note
 from bot.errors import CliError
 from bot.settings import PROJECT_FILE
 from bot.settings_template import render_template
@@ -27,3 +28,4 @@ def init(
     except FileExistsError:
         raise CliError(f"{target} is already there.", hint="Use --force to write over it, or --path for another place.") from None
     typer.echo(str(target))
+    note("Take the # away from what you change; `kefu doctor` checks it.")

@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "chat": LazyCommand("bot.cli.chat:app", "Talk to the assistant in this terminal.", _TALK),
     "ask": LazyCommand("bot.cli.ask:app", "Ask one question, print the answer, exit.", _TALK),
     "run": LazyCommand("bot.cli.run:app", "Serve every configured channel until stopped.", _TALK),
-    "doctor": LazyCommand("bot.cli.doctor:app", "Check settings, database, model, engine, disk and clock.", _LOOK),
+    "doctor": LazyCommand("bot.cli.doctor:app", "Check settings, database, model, engine, disk, clock and Telegram.", _LOOK),
     "conversations": LazyCommand(
         "bot.cli.conversations:app", "Show conversations and their turns; take one over, answer as a person, give it back.", _LOOK
     ),

@@ -44,6 +44,9 @@ def list_rows(
     if json:
         print_json(found["rows"])
         return
+    if not found["rows"]:
+        note("There is no such message.")
+        return
     columns = ("id", "conversation", "state", "attempts", "age", "orphans", "reason", *(["text"] if text else []))
     print_table(columns, (_row(row, found["now"], with_text=text) for row in found["rows"]))
 

@@ -35,7 +35,7 @@ def run(
     settings = prepare(ctx, {"http.host": host, "http.port": port, "model.reference": model}, level="info")
     channels = configured_channels(settings)
     if not channels:
-        log.warning("run.no_channel", remedy="install a channel and turn it on; until then only `kefu ask` and the health pages work")
+        log.warning("run.no_channel", remedy="for Telegram, set TELEGRAM_BOT_TOKEN; until then only `kefu ask` and the health pages work")
     application = make_app(settings)
     options = RunOptions(command="kefu run", http=True, patience_s=settings.limits.stop_timeout_s)
     raise typer.Exit(asyncio.run(application.run(channels, options)))

@@ -73,5 +73,7 @@ def erase(
 
 def _person(channel: str, account: str | None, external_id: str) -> dict[str, str]:
     if account is None and channel != "terminal":
-        raise typer.BadParameter("needed, because a channel may have several bots", param_hint="--account")
+        raise typer.BadParameter(
+            "needed, because a channel may have several bots; `kefu conversations list` shows it", param_hint="--account"
+        )
     return {"channel": channel, "account": external_id if account is None else account, "external_id": external_id}

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from bot.channels.telegram.fake_server import TOKEN
 from tests.bot.cli.program import Program, make_program
 from tests.bot.cli.test_programs import START_S, Server
 
+STRANGER = TOKEN.replace("123456789", "987654321")  # has the shape of a token
 SETTINGS = {
     "TELEGRAM_BOT_TOKEN": TOKEN,
     "KEFU_ENGINE__KIND": "scripted",
@@ -117,6 +119,23 @@ def test_what_did_not_arrive_is_dealt_with(running: Running) -> None:
     running.until(lambda: running.read("outbox", "list", "--state", "failed") == [])
     gone = running.program.call("outbox", "drop", row["id"], "--yes")
     assert (gone.code, "nothing to drop" in gone.stderr) == (1, True)
+
+
+def test_doctor_knows_whose_token_it_is(running: Running) -> None:
+    """Asked to go deep, doctor names the bot, or says what Telegram has against the token or that nobody is there."""
+    assert "the token is that of @kefu_bot" in running.program.call("doctor", "--deep").stdout
+    refused = running.program.call("doctor", "--deep", variables={"TELEGRAM_BOT_TOKEN": STRANGER})
+    assert (refused.code, "does not know this token" in refused.stdout) == (1, True)
+    alone = running.program.call("doctor", "--deep", variables={"KEFU_TELEGRAM__BASE_URL": "http://127.0.0.1:9"})
+    assert (alone.code, "http://127.0.0.1:9: no connection" in alone.stdout) == (1, True)
+
+
+def test_a_refused_token_ends_the_program(running: Running, tmp_path: Path) -> None:
+    """A token that Telegram does not know is a mistake in the settings: exit code 78 and what to do."""
+    ended = make_program(tmp_path, **running.program.variables).spawn("run", variables={"TELEGRAM_BOT_TOKEN": STRANGER})
+    assert (ended.code, "Copy the token whole from @BotFather" in ended.stderr) == (78, True)
+    assert STRANGER not in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_file_belongs_to_the_program(running: Running) -> None:

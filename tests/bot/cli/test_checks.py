@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from bot.cli import checks
 from bot.cli.findings import Finding, Status, as_json, as_lines, error, guarded, has_errors, ok, warning
+from bot.cli.telegram_check import check_telegram
 from bot.redaction import Redactor
 from bot.settings import LoadedSettings, Settings
 from bot.settings_sections import EngineSection, ModelSection, PathsSection, StorageSection, TelegramSection
@@ -73,6 +74,7 @@ def test_what_went_wrong_is_counted() -> None:
     findings = delivery_findings(quarantined=2, outbox={"unknown": 1, "failed": 3, "ready": 9})
     assert [finding.message.partition(" ")[0] for finding in findings] == ["1", "3", "2"]
     assert statuses(findings) == ["warning"] * 3
+    assert findings[0].message.startswith("1 message unknown")
     assert "`kefu outbox list --state unknown`" in findings[0].remedy
     assert "`kefu outbox list --state failed`" in findings[1].remedy
 
@@ -150,7 +152,7 @@ def test_little_space_is_noticed(tmp_path: Path, free: int, status: str) -> None
 )
 def test_the_shape_of_the_token(token: str | None, status: str) -> None:
     """A token that cannot be one is an error; no token is ever shown."""
-    findings = checks.check_telegram(Settings(telegram=TelegramSection(token=SecretStr(token) if token else None)))
+    findings = check_telegram(Settings(telegram=TelegramSection(token=SecretStr(token) if token else None)))
     assert statuses(findings) == [status]
     assert not token or token not in f"{findings}"
 
@@ -169,7 +171,7 @@ def test_the_shape_of_the_token(token: str | None, status: str) -> None:
 def test_addresses_of_telegram_are_safe(field: str, url: str, statuses_found: list[str]) -> None:
     """The token does not cross a network in the clear, and Telegram is not asked to send to an address that it refuses."""
     section = TelegramSection.model_validate({"token": "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1", field: url})
-    assert statuses(checks.check_telegram(Settings(telegram=section))) == statuses_found
+    assert statuses(check_telegram(Settings(telegram=section))) == statuses_found
 
 
 @pytest.mark.parametrize(

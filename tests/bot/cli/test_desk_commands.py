@@ -101,6 +101,8 @@ def test_the_outbox_is_listed_without_words(program: Program) -> None:
     assert CANARY in program.call("outbox", "list", "--text").stdout
     assert json.loads(program.call("outbox", "list", "--orphans", "--json").stdout)[0]["orphans"] == 1
     assert json.loads(program.call("outbox", "list", "--state", "unknown", "--json").stdout) == []
+    empty = program.call("outbox", "list", "--state", "unknown")
+    assert (empty.code, empty.stdout, empty.stderr) == (0, "", "There is no such message.\n")
     assert program.call("outbox", "list", "--state", "lost").code == 2
 
 
