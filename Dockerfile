@@ -18,11 +18,13 @@ COPY --from=build /opt/kefu /opt/kefu
 ENV PATH=/opt/kefu/bin:$PATH \
     KEFU_PATHS__CACHE_DIR=/opt/kefu/cache \
     KEFU_PATHS__DATA_DIR=/data \
-    KEFU_HTTP__HOST=0.0.0.0
+    KEFU_HTTP__HOST=0.0.0.0 \
+    KEFU_TELEGRAM__WEBHOOK_HOST=0.0.0.0
 USER kefu
 WORKDIR /data
 VOLUME /data
-EXPOSE 8642
+# Health pages, and Telegram's webhook where one is set.
+EXPOSE 8642 8643
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8642/healthz', timeout=2)"]
 STOPSIGNAL SIGTERM

@@ -86,14 +86,11 @@ def _check_queues(status: dict[str, Any]) -> Sequence[Finding]:
 
 
 def _check_rows(rows: dict[str, int]) -> Sequence[Finding]:
-    bad = (("unknown", "unknown: sent, and nobody said whether it arrived"), ("failed", "failed: refused for good"))
+    bad = {"unknown": "sent, and nobody said whether it arrived", "failed": "refused for good"}
+    remedy = "`kefu outbox list --state {}` shows why and what is tried again by itself; else `kefu outbox retry ID` or `drop ID`."
     return [
-        warning(
-            "delivery",
-            f"{_many(rows[state], 'message')} {what}",
-            f"Look with `kefu outbox list --state {state}`, then `kefu outbox retry` or `drop`.",
-        )
-        for state, what in bad
+        warning("delivery", f"{_many(rows[state], 'message')} {state}: {what}", remedy.format(state))
+        for state, what in bad.items()
         if rows.get(state)
     ]
 
@@ -114,7 +111,7 @@ def _check_backlog(oldest_ms: int) -> Sequence[Finding]:
 
 def _check_orphans(count: int) -> Sequence[Finding]:
     """Nothing mends them: the platform never said which message they are. So they are told, and are no warning for ever."""
-    words = f"{_many(count, 'placeholder')} may stand without words, left by runs that were killed: `kefu outbox list --orphans`"
+    words = f"{_many(count, 'placeholder')} may stand without words, left by kills and lost responses: `kefu outbox list --orphans`"
     return [ok("delivery", words)] if count else []
 
 

@@ -18,6 +18,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(help="Ids, as `kefu outbox list` shows them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+FAR_S: Final = 30 * 86_400  # no wait of a platform is longer: such a row is not tried again by itself
+
 _CHANGED: Final = {"outbox.retry": "is due at once; `kefu run` delivers it", "outbox.drop": "nobody will send it"}
 
 
@@ -25,7 +27,8 @@ _CHANGED: Final = {"outbox.retry": "is due at once; `kefu run` delivers it", "ou
 def group() -> None:
     """Show messages on their way, and deal with those that did not arrive for certain.
 
-    unknown: sent, but the platform gave no answer. failed: refused for good. orphans: placeholders that may be on the screen without words.
+    unknown: sent, but the platform gave no answer; `kefu run` tries again where that shows nothing twice. failed: refused for good.
+    orphans: placeholders that may be on the screen without words, because their id was lost.
     """
 
 
@@ -47,7 +50,7 @@ def list_rows(
     if not found["rows"]:
         note("There is no such message.")
         return
-    columns = ("id", "conversation", "state", "attempts", "age", "orphans", "reason", *(["text"] if text else []))
+    columns = ("id", "conversation", "state", "attempts", "age", "next try", "orphans", "reason", *(["text"] if text else []))
     print_table(columns, (_row(row, found["now"], with_text=text) for row in found["rows"]))
 
 
@@ -88,9 +91,23 @@ def _change_one(settings: Settings, operation: str, outbox_id: str) -> dict[str,
 
 
 def _row(row: dict[str, Any], now: int, *, with_text: bool) -> tuple[object, ...]:
-    age = _age((now - row["created_at"]) // 1000)
-    cells = (row["id"], row["conversation_id"], row["state"], row["attempts"], age, row["orphans"] or "", row["error"])
+    age, again = _age((now - row["created_at"]) // 1000), next_try(row, now)
+    cells = (row["id"], row["conversation_id"], row["state"], row["attempts"], age, again, row["orphans"] or "", row["error"])
     return (*cells, row["text"]) if with_text else cells
+
+
+def next_try(row: dict[str, Any], now: int) -> str:
+    """Say when `kefu run` tries again by itself; "by hand" where it would not."""
+    seconds = (row["next_attempt_at"] - now) // 1000
+    match OutboxState(row["state"]):
+        case OutboxState.FAILED:
+            return "by hand"
+        case OutboxState.READY | OutboxState.UNKNOWN if seconds > FAR_S:
+            return "by hand"
+        case OutboxState.READY | OutboxState.UNKNOWN:
+            return f"in {_age(seconds)}" if seconds > 0 else "now"
+        case _:
+            return ""
 
 
 def _age(seconds: int) -> str:

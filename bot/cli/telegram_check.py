@@ -48,7 +48,9 @@ async def _ask(telegram: TelegramSection, token: str) -> Finding:
 
 
 def _way(telegram: TelegramSection) -> str:
-    return f"; updates come by {'a webhook' if telegram.webhook_url else 'long polling'} from {telegram.base_url}"
+    if telegram.webhook_url is None:
+        return f"; updates are fetched from {telegram.base_url}"
+    return f"; updates come to {telegram.webhook_url}, which a proxy passes on to {telegram.webhook_host}:{telegram.webhook_port}"
 
 
 def _check_addresses(telegram: TelegramSection) -> Sequence[Finding]:

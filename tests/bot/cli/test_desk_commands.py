@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli.outbox import next_try
 from storage.config import StorageConfig
 from storage.database import Database, open_database
 from storage.records import OutboxRecord
+from storage.repositories.outbox_reading import NEVER
 from tests.bot.cli.program import Program, make_program
 from tests.storage.world import ready_message
 
@@ -104,6 +106,22 @@ def test_the_outbox_is_listed_without_words(program: Program) -> None:
     empty = program.call("outbox", "list", "--state", "unknown")
     assert (empty.code, empty.stdout, empty.stderr) == (0, "", "There is no such message.\n")
     assert program.call("outbox", "list", "--state", "lost").code == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "at", "words"),
+    [
+        ("ready", 1000, "now"),
+        ("ready", 61_000, "in 1 min"),
+        ("unknown", 13_000, "in 12 s"),
+        ("unknown", NEVER, "by hand"),
+        ("failed", 1000, "by hand"),
+        ("sent", 61_000, ""),
+    ],
+)
+def test_the_list_tells_what_goes_on_by_itself(state: str, at: int, words: str) -> None:
+    """The owner sees which messages are tried again without them, and which wait for a hand."""
+    assert next_try({"state": state, "next_attempt_at": at}, 1000) == words
 
 
 def test_messages_are_tried_again_or_given_up(program: Program) -> None:
