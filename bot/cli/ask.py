@@ -23,7 +23,7 @@ PATIENCE_S = 2.0
 def ask(
     ctx: typer.Context,
     question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
-    model: Annotated[str | None, typer.Option(help="Model reference, instead of [model] reference; not beside `kefu run`.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model reference, instead of model.reference; not beside `kefu run`.")] = None,
     *,
     json: Annotated[bool, typer.Option("--json", help="Print answer, turn id, engine, adapter, tokens and timings as JSON.")] = False,
 ) -> None:

@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: kefu bench engine --quick")
 def engine(
     ctx: typer.Context,
-    model: Annotated[str | None, typer.Option(help="Model reference, instead of [model] reference.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model reference, instead of model.reference.")] = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="One conversation, under a minute.")] = False,
 ) -> None:

@@ -23,7 +23,7 @@ PATIENCE_S = 2.0  # who leaves does not want to wait; an answer that is cut off 
 @app.command(epilog="Example: kefu chat --new")
 def chat(
     ctx: typer.Context,
-    model: Annotated[str | None, typer.Option(help="Model reference, instead of [model] reference.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model reference, instead of model.reference.")] = None,
     *,
     new: Annotated[bool, typer.Option("--new", help="Begin a new conversation instead of going on with the last one.")] = False,
 ) -> None:

@@ -24,11 +24,13 @@ log = structlog.get_logger(__name__)
 @app.command(epilog="Example: TELEGRAM_BOT_TOKEN_FILE=/run/secrets/token kefu run --log-json")
 def run(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Address of /healthz, /readyz and /metrics, instead of [http] host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Their port, instead of [http] port; 0 = any free one.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model reference, instead of [model] reference.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of /healthz, /readyz and /metrics, instead of http.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Their port, instead of http.port; 0 = any free one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model reference, instead of model.reference.")] = None,
 ) -> None:
     """Serve every configured channel until stopped.
+
+    Telegram is one when TELEGRAM_BOT_TOKEN is set; `kefu doctor --deep` says whose it is.
 
     SIGTERM or Ctrl-C lets running answers finish; a second one does not.
     """

@@ -1,6 +1,7 @@
 """The program as a whole: help, global options, exit codes, and that no mistake of a user ends in a traceback."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -71,6 +72,18 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
     for member in members.values():
         assert member.help, member.name
         assert "kefu " in (member.epilog or ""), f"{name} {member.name} has no example"
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"finetune"}))
+def test_no_help_text_is_taken_for_markup(name: str) -> None:
+    """What stands in square brackets would vanish from the help like `[bold]`: `instead of [http] port` read "instead of  port"."""
+    command = load_command(name, COMMANDS[name])
+    members = dict(getattr(command, "commands", {}))
+    if isinstance(command, LazyGroup):
+        members = {member: load_command(member, command.table[member]) for member in command.table}
+    for member in (command, *members.values()):
+        texts = [member.help, member.epilog, *(getattr(param, "help", None) for param in member.params)]
+        assert [text for text in texts if text and re.search(r"\[[a-z#/@]", text)] == []
 
 
 @pytest.mark.parametrize(
