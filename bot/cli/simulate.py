@@ -62,10 +62,10 @@ def run_simulation(
     """
     settings = prepare(ctx, {"engine.kind": engine, "model.reference": model}, level="error")
     plan = Plan(people, minutes, rate, faults.value, _lines(script), seed)
-    files = ensure_model(settings)
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kefu-simulate-")))
-        _refuse_used(folder)
+        _make_new(folder)
+        files = ensure_model(settings)
         report = asyncio.run(simulate(settings, files, plan, folder.absolute(), watch))
     if as_json:
         print_json_line(report.as_json())
@@ -75,9 +75,14 @@ def run_simulation(
     raise typer.Exit(report.exit_code)
 
 
-def _refuse_used(folder: Path) -> None:
-    if (folder / DATABASE_NAME).exists():
-        raise CliError(f"There is a database in {folder} already.", hint="Name a new folder: --keep DIR.", code=ExitCode.USAGE)
+def _make_new(folder: Path) -> None:
+    """Make sure that the folder is there and holds no database: it might be the real one. Raises CliError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / DATABASE_NAME).exists():
+            raise CliError(f"There is a database in {folder} already.", hint="Name a new folder: --keep DIR.", code=ExitCode.USAGE)
+    except OSError as error:
+        raise CliError(f"{folder} cannot be used: {error.strerror}.", hint="Name another one: --keep DIR.", code=ExitCode.USAGE) from None
 
 
 def _lines(script: Path | None) -> tuple[str, ...]:

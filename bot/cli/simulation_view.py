@@ -16,7 +16,7 @@ from bot.simulation import Scene, quantiles_ms
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0
 MOST_PEOPLE: Final = 24  # that a table shows; the totals are about everybody
-OTHER_LINES: Final = 6  # of the picture, around the people: the totals must stay on the screen
+OTHER_LINES: Final = 8  # of the picture, around the people: the totals, which may need three, must stay on the screen
 
 _STYLES: Final[Mapping[str, str]] = {"waits": "yellow", "reads": "cyan", "presses": "magenta", "left": "dim"}
 

@@ -36,13 +36,16 @@ def test_the_database_is_kept_where_it_was_asked_for_and_never_used_again(tmp_pa
     assert not (program.data_dir / "kefu.db").exists()
     assert second.code == ExitCode.USAGE
     assert "database" in second.stderr
+    nowhere = program.call(*SHORT, "--keep", "/proc/nowhere")
+    assert (nowhere.code, "/proc/nowhere cannot be used" in nowhere.stderr) == (ExitCode.USAGE, True)
 
 
-def test_an_empty_script_is_refused(tmp_path: Path) -> None:
-    """A script without lines, or none at all, ends with a sentence."""
+def test_a_script_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    """A script without lines, none at all, and one that is no text end with a sentence."""
     program = make_program(tmp_path)
     (program.folder / "empty.txt").write_text("\n\n")
-    for name in ("empty.txt", "missing.txt"):
+    (program.folder / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    for name in ("empty.txt", "missing.txt", "binary.txt"):
         ended = program.call(*SHORT, "--script", name)
         assert ended.code == ExitCode.USAGE
         assert name in ended.stderr
