@@ -7,8 +7,8 @@ reply_stream                             previews: drafts in private chats, edit
 api, transport, errors                   the Bot API through python-telegram-bot; what its answers mean, read in one place
 files, menu                              text files that people send; the menu of commands
 render                                   model text as messages with formatting, of which no character is lost
-  markdown_parser, markdown, writer, spans, table, split, keeping, clean, utf16    how
+  markdown_parser, table_rule, markdown, writer, spans, table, split, keeping, clean, utf16    how
 fake_server, fake_client                 a Bot API server that behaves as badly as the real one (docs/fake-telegram.md)
-  fake_*                                 its parts: state, people, limits, faults, methods, HTTP
-bench                                    this bot beside python-telegram-bot's own application
+  fake_*                                 its parts: state, people and crowds of them, limits, faults, methods, HTTP
+bench, bench_load, bench_library         this bot beside python-telegram-bot's own application; this bot under load
 """

@@ -187,14 +187,14 @@ class TelegramChannel:
         return await self._api.send(reply.conversation.chat, PLACEHOLDER, (), reply_to=reply_to)
 
     async def _fill(self, reply: OutgoingReply, part: Part, buttons: ButtonRows, ref: str, *, is_only: bool) -> None:
-        """Edit; what Telegram does not take as formatted goes out as it was written, or as far as it belongs to one of several parts."""
+        """Edit; what Telegram does not take as formatted goes out as it was written, of several parts one written out."""
         chat = reply.conversation.chat
         try:
             await self._api.edit(chat, ref, part.text, part.entities, buttons=buttons)
         except EntitiesRefused:
             log.warning("telegram.formatting_refused", outbox_id=reply.row.id)
             originals = plain(reply.row.text)
-            text = originals[0].text if is_only and len(originals) == 1 else part.text
+            text = originals[0].text if is_only and len(originals) == 1 else part.written_out()
             await self._api.edit(chat, ref, text, (), buttons=buttons)
 
     def _buttons(self, reply: OutgoingReply) -> ButtonRows:

@@ -139,6 +139,8 @@ class Api:
         if fault is not None and kind in {FaultKind.LATE, FaultKind.LATE_HANG}:
             self._postpone(lambda: self._effect(method, run, params, fault), fault.after_s)
             return Reply(0, b"", fault=fault)
+        if kind is FaultKind.ENTITIES and params.values.get("entities"):
+            return self._refuse(method, params, bad_request("can't parse entities: this time"), fault)
         reply = self._effect(method, run, params, fault)
         if kind is FaultKind.NOT_MODIFIED and reply.code == 200:
             return _error_reply(bad_request(fake_methods.NOT_MODIFIED))
@@ -172,6 +174,7 @@ class Api:
         what = "" if fault is None else str(fault.kind)
         chat = params.integer("chat_id")
         self.state.transcript.append(Call(self.state.now(), method, chat, params.for_transcript(), outcome, code, message_id, what))
+        self.state.changed()
 
 
 def _too_many(seconds: int) -> ApiRefused:

@@ -24,6 +24,7 @@ class FaultKind(StrEnum):
     BUSY = "busy"  # 429, retry after `after_s`
     ERROR = "error"  # 5xx with a JSON body; no effect
     ERROR_HTML = "error_html"  # 5xx with the page of a proxy; no effect
+    ENTITIES = "entities"  # 400 for formatting, if there is any; no effect
     NOT_MODIFIED = "not_modified"  # an edit takes effect and is answered as if it had before
     UNAUTHORIZED = "unauthorized"  # 401; no effect
     BLOCKED = "blocked"  # from now on the user blocks the bot

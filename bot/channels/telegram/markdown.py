@@ -223,4 +223,4 @@ def _url(token: Token) -> str:
 def _cell(token: Token) -> str:
     writer = Writer()
     _Inlines(writer, write_links=True).walk(token.children or [], " ")
-    return writer.result().text.replace("\n", " ").strip()
+    return writer.since(0).replace("\n", " ").strip()

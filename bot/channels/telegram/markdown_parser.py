@@ -11,7 +11,9 @@ from typing import Final
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
-from markdown_it.rules_inline import StateInline, emphasis
+from markdown_it.rules_inline import StateInline, emphasis, image, link
+
+from bot.channels.telegram.table_rule import table_rule
 
 _STAR: Final = ord("*")
 _ESCAPABLE: Final = frozenset("\\`*_~#+-.!|><\"'&:")  # without brackets of all kinds, which begin formulas
@@ -37,10 +39,13 @@ def make_parser() -> MarkdownIt:
     """Return a parser for Markdown as described above."""
     parser = LiteralMarkdown("commonmark", {"html": False})
     parser.enable(["table", "strikethrough"]).disable(["reference", "lheading"])
+    parser.block.ruler.at("table", table_rule, {"alt": ["paragraph", "reference"]})
     parser.inline.ruler.at("escape", _escape)
     parser.inline.ruler.before("escape", "formula", _formula)
     parser.inline.ruler.before("emphasis", "operator", _operator)
     parser.inline.ruler.at("emphasis", _emphasis)
+    parser.inline.ruler.at("link", _link)
+    parser.inline.ruler.at("image", _image)
     parser.block.ruler.before("code", "formula", _formula_block, {"alt": ["paragraph"]})
     return parser
 
@@ -84,6 +89,19 @@ def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
             delimiter.open = bool(after.strip())
             delimiter.close = bool(before.strip())
     return True
+
+
+def _link(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
+    return _has_address(state) and link(state, silent)
+
+
+def _image(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
+    return _has_address(state) and image(state, silent)
+
+
+def _has_address(state: StateInline) -> bool:
+    """Whether a bracket begins here and an address can follow: looking for the end of each of a thousand brackets takes long."""
+    return state.src[state.pos] in "![" and state.src.find("(", state.pos) > 0
 
 
 def _is_wide(character: str) -> bool:

@@ -5,8 +5,9 @@ is shown as it was written. The same text gives the same parts in every process,
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Final
 
 from bot.channels.telegram.clean import clean, is_visible
@@ -14,13 +15,15 @@ from bot.channels.telegram.keeping import keeps_all
 from bot.channels.telegram.markdown import parse
 from bot.channels.telegram.spans import RichText
 from bot.channels.telegram.split import cuts
-from bot.channels.telegram.utf16 import utf16_offsets
+from bot.channels.telegram.utf16 import utf16_length, utf16_offsets
 
 TEXT_LIMIT: Final = 4096  # UTF-16 units of a message
-MAX_PARSED_CHARS: Final = 20_000  # longer texts are shown as they are: reading them could take seconds
+MAX_PARSED_CHARS: Final = 20_000  # longer texts are shown as they are: reading them could take long
+PREVIEW_CHARS: Final = 8192  # of the end of a text: with its markup, as much as one message holds
 NOTHING: Final = "…"
 
-_FENCE: Final = re.compile(r"^ *(?:```|~~~)", re.MULTILINE)
+_ROOM: Final = 4  # where addresses would not fit in beside the text, a fourth of each message is left free for them
+_FENCE: Final = re.compile(r"^ *(?:```|~~~).*", re.MULTILINE)
 _BEGUN_STAR: Final = re.compile(r"(?<!\S)\*{1,3}$")
 
 
@@ -46,16 +49,25 @@ class Part:
     text: str  # 1 to 4096 UTF-16 units
     entities: tuple[Entity, ...] = ()
 
+    def written_out(self) -> str:
+        """Return the text with what only its formatting holds: languages in front of code, addresses behind links."""
+        inserts = [(entity.offset, f"{entity.language}\n") for entity in self.entities if entity.language]
+        inserts += [(entity.offset + entity.length, f" ({entity.url})") for entity in self.entities if entity.url]
+        units, done, pieces = self.text.encode("utf-16-le"), 0, list[str]()
+        for place, insert in sorted(inserts, key=itemgetter(0)):
+            pieces += [units[2 * done : 2 * place].decode("utf-16-le"), insert]
+            done = place
+        return "".join([*pieces, units[2 * done :].decode("utf-16-le")])
+
 
 def render(markdown: str, *, limit: int = TEXT_LIMIT) -> tuple[Part, ...]:
-    """Return the answer as one or more messages of up to `limit` UTF-16 units, 2 at least."""
+    """Return the answer as one or more messages of up to `limit` UTF-16 units, 2 at least.
+
+    Without its formatting nothing is lost either: each message has room for its text written out, a single one at least for the original.
+    """
     original = clean(markdown)
-    for write_links in (False, True):  # one message cannot have more than a hundred links
-        rich = _parsed(original, write_links=write_links)
-        pieces = _pieces(rich, limit) if rich else []
-        if pieces and keeps_all(original, "".join(piece.with_hidden() for piece in pieces)):
-            return tuple(map(_part, pieces))
-    return plain(markdown, limit=limit)
+    whole = (parts for parts in _formatted(original, limit) if parts and _holds_all(original, parts, limit))
+    return next(whole, None) or plain(markdown, limit=limit)
 
 
 def plain(text: str, *, limit: int = TEXT_LIMIT) -> tuple[Part, ...]:
@@ -65,10 +77,24 @@ def plain(text: str, *, limit: int = TEXT_LIMIT) -> tuple[Part, ...]:
 
 def preview(markdown: str, *, limit: int = TEXT_LIMIT) -> Part:
     """Return as much of a text that is still being written as one message holds: its end."""
-    original = clean(markdown)
-    rich = _parsed(_closed(original)) or RichText(original)
-    pieces = _pieces(_tail(rich, limit), limit)
+    end = clean(_end(markdown))
+    rich = _parsed(_closed(end)) or RichText(end)
+    pieces = _pieces(_tail(rich, limit, is_all=len(markdown) <= PREVIEW_CHARS), limit)
     return _part(pieces[0]) if pieces else Part(NOTHING)
+
+
+def _formatted(original: str, limit: int) -> Iterator[tuple[Part, ...]]:
+    """Yield ways to show a text, the best one first."""
+    for write_links in (False, True):  # one message cannot have more than a hundred links
+        rich = _parsed(original, write_links=write_links)
+        if rich is not None:
+            yield from (tuple(map(_part, _pieces(rich, limit - room))) for room in (0, limit // _ROOM))
+
+
+def _holds_all(original: str, parts: Sequence[Part], limit: int) -> bool:
+    written = [part.written_out() for part in parts]
+    fits = all(utf16_length(text) <= limit for text in written)
+    return keeps_all(original, "".join(written)) and (fits or (len(parts) == 1 and utf16_length(original) <= limit))
 
 
 def _parsed(text: str, *, write_links: bool = False) -> RichText | None:
@@ -79,6 +105,16 @@ def _parsed(text: str, *, write_links: bool = False) -> RichText | None:
         return parse(text, write_links=write_links)
     except (RecursionError, ValueError, LookupError):
         return None
+
+
+def _end(text: str) -> str:
+    """Return the end of a long text, if possible from a block on; a block of code that it is in the middle of is opened again."""
+    if len(text) <= PREVIEW_CHARS:
+        return text
+    earliest = len(text) - PREVIEW_CHARS
+    start = max(earliest, text.find("\n\n", earliest, earliest + PREVIEW_CHARS // 4))
+    fences = _FENCE.findall(text, 0, start)
+    return f"{fences[-1]}\n{text[start:]}" if len(fences) % 2 else text[start:]
 
 
 def _closed(text: str) -> str:
@@ -106,10 +142,10 @@ def _first_shown(rich: RichText, start: int, end: int, blocks: Sequence[tuple[in
     return end - len(rich.text[start:end].lstrip())
 
 
-def _tail(rich: RichText, limit: int) -> RichText:
+def _tail(rich: RichText, limit: int, *, is_all: bool) -> RichText:
     """Return the end of a text, behind an ellipsis if it is not all."""
     offsets = utf16_offsets(rich.text)
-    if offsets[-1] <= limit:
+    if is_all and offsets[-1] <= limit:
         return rich
     room = offsets[-1] - limit + len(NOTHING)
     start = next(index for index, offset in enumerate(offsets) if offset >= room)

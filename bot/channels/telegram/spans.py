@@ -42,17 +42,6 @@ class RichText:
         ]
         return RichText(text, tuple(_affordable(_trimmed(text, inside))))
 
-    def with_hidden(self) -> str:
-        """Return the text with what stands only in its formatting: languages of code in front of it, addresses behind their links."""
-        inserts = [(span.start, span.language) for span in self.spans if span.language]
-        inserts += [(span.end, span.url) for span in self.spans if span.url]
-        parts: list[str] = []
-        done = 0
-        for place, insert in sorted(inserts, key=lambda pair: pair[0]):
-            parts += [self.text[done:place], insert]
-            done = place
-        return "".join([*parts, self.text[done:]])
-
 
 def nestable(spans: Iterable[Span]) -> list[Span]:
     """Return the formatting without what Telegram would drop: monospace stands in nothing but quotes, links come before it."""

@@ -9,3 +9,8 @@ def utf16_offsets(text: str) -> Sequence[int]:
     if not text or max(text) <= "\uffff":
         return range(len(text) + 1)
     return list(accumulate((2 if character > "\uffff" else 1 for character in text), initial=0))
+
+
+def utf16_length(text: str) -> int:
+    """Return how many UTF-16 units the text has."""
+    return utf16_offsets(text)[-1]

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from bot.channels.base import ChannelRefused
 from bot.channels.telegram.channel import telegram_channel
-from bot.channels.telegram.fake_faults import Fault, FaultKind
+from bot.channels.telegram.fake_faults import FaultKind
 from bot.channels.telegram.menu import COMMANDS
 from bot.channels.telegram.reply_stream import draft_id
 from bot.command_words import say
@@ -252,10 +252,10 @@ async def test_a_lost_response_shows_nothing_twice(tmp_path: Path) -> None:
 async def test_refused_formatting_falls_back_to_the_plain_original(tmp_path: Path) -> None:
     """When Telegram does not take the entities, the words arrive as they were written."""
     async with scene(tmp_path) as kefu:
-        kefu.telegram.faults.script("editMessageText", Fault(FaultKind.ERROR, status=500))
+        kefu.telegram.faults.script("editMessageText", FaultKind.ENTITIES)
         kefu.telegram.say("Hello *you*")
-        await kefu.answers(1)
-        assert kefu.finished()[0].text == "You said: Hello you"
+        (answer,) = await kefu.answers(1)
+        assert (answer.text, answer.entities) == ("You said: Hello *you*", ())
 
 
 async def test_a_message_that_somebody_deleted_is_replaced(tmp_path: Path) -> None:

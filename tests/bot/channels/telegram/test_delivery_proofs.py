@@ -116,6 +116,23 @@ async def test_what_is_shown_is_what_is_stored(sqlite: Database, clock: ManualCl
     assert min(busy, previews) > count // 10
 
 
+async def test_a_part_without_its_formatting_shows_its_addresses(sqlite: Database, clock: ManualClock) -> None:
+    """Of an answer of several messages each is refused once for its formatting: the addresses of its links are in its text."""
+    time, faults = HandTime(clock), Faults()
+    faults.script("editMessageText", *([FaultKind.ENTITIES, None] * 3))
+    text = "\n\n".join(f"[page {number}](https://shop.example/{number}) " + "words " * 100 for number in range(14))
+    async with FakeTelegram(limits=Limits.none(), faults=faults, clock=time.seconds, pace=0) as telegram:
+        telegram.start(chat=CHATS[0])
+        kefu = await telegram_rig(sqlite, telegram, time, rates=Rates(0, 3, 0, 0))
+        await kefu.stream(CHATS[0], text, [])
+        shown = [one for one in telegram.screen(CHATS[0]) if one.is_bot]
+        await kefu.channel.close()
+    assert [one.entities for one in shown] == [()] * 3
+    assert re.findall(r"page \d+ \(https://shop\.example/(\d+)\)", "".join(one.text for one in shown)) == [
+        str(number) for number in range(14)
+    ]
+
+
 def _chat(telegram: FakeTelegram, number: int) -> int:
     """Return a private chat or a group in which nobody has spoken."""
     chat = 10_000 + number if number % 2 else -10_000 - number

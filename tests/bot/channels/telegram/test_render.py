@@ -12,7 +12,9 @@ from inline_snapshot import snapshot
 
 from bot.channels.telegram.fake_text import validate
 from bot.channels.telegram.keeping import keeps_all
+from bot.channels.telegram.markdown_parser import make_parser
 from bot.channels.telegram.render import Entity, Part, plain, preview, render
+from bot.channels.telegram.utf16 import utf16_length
 from tests.sizes import record_proof, size
 
 DATA = Path(__file__).parents[3] / "data"
@@ -94,6 +96,20 @@ def test_no_character_is_lost() -> None:
         assert contains(words("".join(map(with_hidden, render(literal, limit=limit)))), dropped)
 
     prove(check, "no character is lost")
+
+
+def test_nothing_is_lost_without_the_formatting() -> None:
+    """Written out, as when Telegram refuses the formatting, parts fit and hold everything; instead of a single one the original fits."""
+
+    def check(written: str, limit: int) -> None:
+        literal = written.replace("&", "＆")
+        parts = render(literal, limit=limit)
+        texts = [part.written_out() for part in parts]
+        assert contains(words("".join(texts)), words(literal.replace("\ud800", "")))
+        if len(parts) > 1 or len(plain(literal, limit=limit)) > 1:
+            assert all(utf16_length(text) <= limit for text in texts)
+
+    prove(check, "nothing is lost without the formatting")
 
 
 def test_the_same_text_gives_the_same_parts() -> None:
@@ -304,10 +320,40 @@ def test_more_styles_than_a_message_can_have_lose_the_style_alone() -> None:
     assert len(part.entities) == 100
 
 
+def test_parts_leave_room_for_their_addresses() -> None:
+    """Parts that are full of text and links end earlier, so that each can be sent with its addresses written out."""
+    parts = render(("[word](https://shop.example/a-page) " + "other words. " * 15) * 40)
+    assert len(parts) > 1
+    assert all(any(entity.url for entity in part.entities) for part in parts)
+    assert all("word (https://shop.example/a-page) other" in part.written_out() and len(part.written_out()) <= 4096 for part in parts)
+
+
+def test_code_that_is_written_out_names_its_language() -> None:
+    """What stood only in the formatting of code comes before it, also behind characters of two units."""
+    (part,) = render("😀\n\n```python\nx = 1\n```\n\nSee [here](https://shop.example).")
+    assert part.written_out() == "😀\n\npython\nx = 1\n\nSee here (https://shop.example)."
+
+
 def test_rows_with_more_cells_than_the_head_are_shown_as_written() -> None:
     """A table that Markdown would cut is monospace text as it was written."""
     table = "| a | b |\n|---|---|\n| 1 | 2 | 3 |"
     assert render(table) == (Part(table, (Entity("pre", 0, len(table)),)),)
+
+
+@pytest.mark.parametrize(("columns", "row"), [(500, "|a|"), (500, "a"), (60, "a"), (2, "|a|b|"), (1, "|a|b|")])
+def test_a_table_has_no_more_cells_than_were_written(columns: int, row: str) -> None:
+    """Short rows below a wide head are read as they stand, not filled up to its width, which took a second for every preview."""
+    table = "|" + "h|" * columns + "\n|" + "-|" * columns + f"\n{row}" * 800
+    tokens = make_parser().parse(table)
+    assert [token.type for token in tokens].count("tr_open") == 801
+    assert [token.type for token in tokens].count("inline") <= columns + 800 * max(1, row.count("|") - 1)
+
+
+@pytest.mark.parametrize("head", ["|" + "h|" * 40, "|" + "head " * 30 + "|b|"])
+def test_a_table_does_not_drown_in_blanks(head: str) -> None:
+    """Columns that would be nearly empty are not aligned: the table is shown as it was written."""
+    table = f"{head}\n|" + "-|" * (head.count("|") - 1) + "\n|a|b|" * 500
+    assert "".join(part.text for part in render(table)).replace("\n", "") == table.replace("\n", "")
 
 
 def test_long_answers_are_cut_between_paragraphs() -> None:
@@ -377,6 +423,23 @@ def test_long_previews_show_the_end() -> None:
     assert part.text.startswith("…")
     assert len(part.text) == 4096
     assert covered(part) == [("italic", "last", "")]
+
+
+@pytest.mark.parametrize("before", ["words\n\n" * 5000, "**" + "more " * 6000 + "\n\n", "```\ncode\n```\n\n" * 2000])
+def test_previews_read_the_end_of_a_long_text_alone(before: str) -> None:
+    """However much was written before, a preview costs what one message costs, and shows the same."""
+    end = "A *new* paragraph.\n\n" * 409 + "The end."
+    part = preview(before + end)
+    assert part == preview("other\n\n" * 5000 + end)
+    assert part.text.startswith("…")
+    assert covered(part)[-1] == ("italic", "new", "")
+
+
+def test_previews_of_long_code_are_code() -> None:
+    """Code that began long before the end that is shown is code in the same language."""
+    part = preview("Look:\n\n~~~py\n" + "value = 1\n\n" * 2000 + "last = 2")
+    assert [(kind, language) for kind, _, language in covered(part)] == [("pre", "py")]
+    assert part.text.endswith("value = 1\n\nlast = 2")
 
 
 HOSTILE = (
