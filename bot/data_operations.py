@@ -22,7 +22,7 @@ from storage.backup import backup
 from storage.config import StorageConfig
 from storage.database import Database
 from storage.errors import NotFound
-from storage.records import ConversationRecord, TurnRecord, UserRecord
+from storage.records import ConversationRecord, OutboxRecord, TurnRecord, UserRecord
 from storage.unit_of_work import UnitOfWork
 
 
@@ -58,14 +58,19 @@ class DataOperations:
         return [_plain(conversation) for conversation in found]
 
     async def show_conversation(self, arguments: Arguments) -> dict[str, Any]:
-        """Return conversation `id` and its last `limit` turns, oldest first."""
+        """Return conversation `id`, and the newest `limit` of its turns and of the words that people said in it; both oldest first."""
         conversation_id, limit = text(arguments, "id"), number(arguments, "limit", 50)
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
             with _named("conversation", conversation_id):
                 conversation = await unit.conversations.get(conversation_id)
-            turns = await unit.turns.list(conversation_id, limit=limit)
-            return {"conversation": _plain(conversation), "turns": [_plain(turn) for turn in reversed(turns)]}
+            turns, words = await unit.turns.list(conversation_id, limit=limit), await unit.outbox.of_desk(conversation_id, limit)
+            newest = sorted([*turns, *words], key=_made)[-limit:]
+            return {
+                "conversation": _plain(conversation),
+                "turns": [_plain(one) for one in newest if isinstance(one, TurnRecord)],
+                "said_by_people": [_said(one) for one in newest if isinstance(one, OutboxRecord)],
+            }
 
         return await self._database.read(look)
 
@@ -150,3 +155,11 @@ def _named(what: str, name: str) -> Iterator[None]:
 
 def _plain(record: ConversationRecord | TurnRecord) -> dict[str, Any]:
     return asdict(record)
+
+
+def _said(row: OutboxRecord) -> dict[str, Any]:
+    return {"id": row.id, "created_at": row.created_at, "state": row.state.value, "error": row.error, "text": row.text}
+
+
+def _made(one: TurnRecord | OutboxRecord) -> int:
+    return one.created_at

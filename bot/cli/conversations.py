@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
@@ -49,15 +50,17 @@ def show(
     *,
     json: Json = False,
 ) -> None:
-    """Show one conversation turn by turn."""
+    """Show one conversation turn by turn, and between the turns what people said in it."""
     found = operate(prepare(ctx), "conversations.show", id=conversation_id, limit=limit)
     if json:
         print_json(found)
         return
-    for turn in found["turns"]:
-        print_text(f"── {turn['seq']} · {_time(turn['created_at'])} · {turn['skill']} · {turn['status']} · {turn['id']}")
-        print_text(f"> {turn['user_text']}".replace("\n", "\n> "))
-        print_text(f"{turn['reply_text']}\n")
+    said: list[dict[str, Any]] = [*found["turns"], *found["said_by_people"]]
+    for one in sorted(said, key=itemgetter("created_at")):
+        if "user_text" in one:
+            _print_turn(one)
+        else:
+            print_text(f"── a person · {_time(one['created_at'])} · {one['state']} · {one['id']}\n{one['text']}\n")
 
 
 @app.command(epilog="Example: kefu conversations take 0192f3c1a7b07c3f8e5a9b1c2d3e4f50")
@@ -104,6 +107,12 @@ def release(ctx: typer.Context, conversation_id: ConversationId, *, json: Json =
         print_json(given)
     else:
         note("The bot had it already." if given["already"] else "`kefu run` answers in it again.")
+
+
+def _print_turn(turn: dict[str, Any]) -> None:
+    print_text(f"── {turn['seq']} · {_time(turn['created_at'])} · {turn['skill']} · {turn['status']} · {turn['id']}")
+    print_text(f"> {turn['user_text']}".replace("\n", "\n> "))
+    print_text(f"{turn['reply_text']}\n")
 
 
 def _row(conversation: dict[str, Any]) -> tuple[object, ...]:

@@ -103,6 +103,11 @@ class OutboxReading(Repository):
         found = await self._with_chunks(_OF_TURN, {"of_turn": turn_id})
         return found[0] if found else None
 
+    async def of_desk(self, conversation_id: str, limit: int = 50) -> tuple[OutboxRecord, ...]:
+        """Return the newest words of people in this conversation: the rows that no turn wrote, newest first."""
+        said = select(outbox).where(outbox.c.conversation_id == conversation_id, outbox.c.turn_id.is_(None))
+        return await self._with_chunks(said.order_by(outbox.c.seq.desc()).limit(limit))
+
     async def in_flight(self, conversation_id: str) -> OutboxRecord | None:
         """Return the row that is crossing the platform border in this conversation, or None."""
         lane = select(outbox).where(outbox.c.conversation_id == conversation_id, UNDELIVERED, outbox.c.state == OutboxState.STARTED)

@@ -6,8 +6,10 @@ import pytest
 
 from bot.data_operations import DataOperations, data_operations
 from bot.errors import CliError
+from storage.clock import ManualClock
 from storage.config import StorageConfig
 from storage.testing import temporary_database
+from tests.storage.world import ready_message
 
 ANN = {"channel": "test", "account": "shop", "external_id": "ann"}
 
@@ -55,6 +57,25 @@ async def test_results_are_json() -> None:
         status = await operations.status({})
     assert json.loads(json.dumps([listed, shown, status])) == [listed, shown, status]
     assert [status[name] for name in ("pending", "oldest_pending_ms", "quarantined", "orphans")] == [0, 0, 0, 0]
+
+
+async def test_turns_and_words_of_people_are_shown_together(clock: ManualClock) -> None:
+    """`limit` counts both: the newest of them come, in the order in which they were said."""
+    async with temporary_database(clock) as database:
+        conversation = (await ready_message(database, "1")).conversation_id
+        taken = await database.write(lambda unit: unit.conversations.take(conversation, "ada"))
+        for text in ("first", "second"):
+            clock.advance(1000)
+            await database.write(
+                lambda unit, text=text: unit.outbox.enqueue(conversation, text, owner_epoch=taken.conversation.owner_epoch)
+            )
+        await database.write(lambda unit: unit.conversations.release(conversation, "ada"))
+        clock.advance(1000)
+        await ready_message(database, "2")
+        operations = DataOperations(database, StorageConfig("sqlite:///unused.db"))
+        shown = [await operations.show_conversation({"id": conversation, "limit": limit}) for limit in (1, 2, 9)]
+    assert [[turn["user_text"] for turn in one["turns"]] for one in shown] == [["2"], ["2"], ["1", "2"]]
+    assert [[said["text"] for said in one["said_by_people"]] for one in shown] == [[], ["second"], ["first", "second"]]
 
 
 async def test_an_erasure_stands_in_the_audit_log() -> None:

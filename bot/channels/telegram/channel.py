@@ -187,7 +187,7 @@ class TelegramChannel:
         return await self._api.send(reply.conversation.chat, PLACEHOLDER, (), reply_to=reply_to)
 
     async def _fill(self, reply: OutgoingReply, part: Part, buttons: ButtonRows, ref: str, *, is_only: bool) -> None:
-        """Edit; what Telegram does not take as formatted goes out as it was written, of several parts one written out."""
+        """Edit. What Telegram does not take as formatted goes out as it was written; one part of several with its addresses written out."""
         chat = reply.conversation.chat
         try:
             await self._api.edit(chat, ref, part.text, part.entities, buttons=buttons)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -61,6 +62,18 @@ def test_a_person_takes_speaks_and_gives_back(program: Program) -> None:
     assert "had it already" in program.call("conversations", "release", conversation).stderr
     rows = json.loads(program.call("outbox", "list", "--state", "ready", "--text", "--json").stdout)
     assert [(row["text"], row["turn_id"]) for row in rows] == [("Good morning.", None)]
+
+
+def test_what_a_person_said_is_shown_in_its_place(program: Program) -> None:
+    """The reader sees the words of a person behind the turn before them, marked as such, with how far they came."""
+    conversation = stored(program, ready_message).conversation_id
+    program.call("conversations", "take", conversation)
+    program.call("conversations", "say", conversation, "I am \x1b[2JAda.\nHello!")
+    shown = program.call("conversations", "show", conversation).stdout
+    assert (
+        re.sub(r"\S+ \S+Z| · \w{32}", "", shown)
+        == "── 1 ·  · chat · answered\n> 1\nre 1\n\n── a person ·  · ready\nI am \\x1b[2JAda.\nHello!\n\n"
+    )
 
 
 def test_the_desk_speaks_json(program: Program) -> None:
