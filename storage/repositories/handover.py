@@ -9,7 +9,7 @@ from storage.models import UNDELIVERED, conversations, outbox
 from storage.records import ConversationRecord, OutboxState, Owner, Takeover
 from storage.repositories.audit import AuditRepository
 from storage.repositories.base import Repository
-from storage.repositories.outbox_reading import NEVER, OutboxReading
+from storage.repositories.outbox_reading import LEFT_BEHIND, NEVER, OutboxReading
 
 
 def conversation_record(row: Row[Any]) -> ConversationRecord:
@@ -54,14 +54,16 @@ class HandOverRepository(Repository):
     async def take(self, conversation_id: str, actor: str) -> Takeover:
         """Give the conversation to a person: from the commit of this unit on, the bot begins no new message in it.
 
-        What the bot reserved or had ready is cancelled, what is unknown is not tried again. `Takeover.in_flight` is the one
-        message that is crossing the border right now: the takeover is complete when that row has left `started`, or when the
-        caller marked it unknown after the time-out of a request. What a person wrote is still delivered. Raises NotFound.
+        What the bot reserved or had ready is cancelled, and a placeholder that this leaves on the screen counted as an orphan. What is
+        unknown is not tried again. `Takeover.in_flight` is the one message that is crossing the border right now: the takeover is
+        complete when that row has left `started`, or when the caller marked it unknown after the time-out of a request. What a person
+        wrote is still delivered. Raises NotFound.
         """
         taken = await self._hand_over(conversation_id, Owner.HUMAN)
         of_bot = and_(outbox.c.conversation_id == conversation_id, outbox.c.turn_id.is_not(None))
         queued = outbox.c.state.in_([OutboxState.RESERVED, OutboxState.READY])
-        await self._run(update(outbox).where(of_bot, queued).values(state=OutboxState.CANCELLED, error=f"taken over by {actor}"))
+        ended = {"state": OutboxState.CANCELLED, "orphans": outbox.c.orphans + LEFT_BEHIND, "error": f"taken over by {actor}"}
+        await self._run(update(outbox).where(of_bot, queued).values(ended))
         await self._run(update(outbox).where(of_bot, outbox.c.state == OutboxState.UNKNOWN).values(next_attempt_at=NEVER))
         await AuditRepository(self._context).append(actor, "conversation.take", conversation_id, "")
         return Takeover(taken, await OutboxReading(self._context).in_flight(conversation_id))

@@ -22,7 +22,7 @@ from storage.models import RESERVED, conversations, outbox, outbox_chunks
 from storage.records import Claim, OutboxRecord, OutboxState, Owner
 from storage.repositories.base import NewInsert
 from storage.repositories.fence import FencedRepository
-from storage.repositories.outbox_reading import NEVER, OutboxReading, outbox_record
+from storage.repositories.outbox_reading import LEFT_BEHIND, NEVER, OutboxReading, outbox_record
 
 _UNDELIVERED = {OutboxState.READY, OutboxState.STARTED, OutboxState.UNKNOWN}
 _OPEN_ENDED = {OutboxState.RESERVED, OutboxState.READY, OutboxState.UNKNOWN, OutboxState.FAILED}  # what an operator may drop
@@ -50,12 +50,14 @@ def _begin(otherwise: OutboxState, allowed: ColumnElement[bool], **values: Any) 
         "attempts": case((mine, outbox.c.attempts + 1), else_=outbox.c.attempts),
         "next_attempt_at": case((mine, bindparam("deadline")), else_=values["next_attempt_at"]),
         "error": case((mine, outbox.c.error), else_="a person took over"),
+        "orphans": outbox.c.orphans + case((mine, 0), else_=values["orphans"]),
     }
     return update(outbox).where(outbox.c.id == bindparam("which"), allowed).values(**changes).returning(outbox)
 
 
-_START = _begin(OutboxState.CANCELLED, outbox.c.state == OutboxState.READY, next_attempt_at=outbox.c.next_attempt_at)
-_RESUME = _begin(OutboxState.UNKNOWN, _SILENT, next_attempt_at=NEVER)
+_IS_READY = outbox.c.state == OutboxState.READY
+_START = _begin(OutboxState.CANCELLED, _IS_READY, next_attempt_at=outbox.c.next_attempt_at, orphans=LEFT_BEHIND)
+_RESUME = _begin(OutboxState.UNKNOWN, _SILENT, next_attempt_at=NEVER, orphans=0)
 # In RETURNING, SQLAlchemy leaves out the table's name, and SQLite uses an index for a column of the changed row only as a typed value.
 _OF_ROW = cast(literal_column("outbox.conversation_id"), Text)
 _HANDS_NOW = select(conversations.c.owner_epoch).where(conversations.c.id == _OF_ROW).scalar_subquery()
@@ -159,8 +161,10 @@ class OutboxRepository(OutboxReading, FencedRepository):
 
         If the conversation changed hands meanwhile it is cancelled instead. Raises ClaimLost.
         """
-        again = case((_owner_unchanged(), OutboxState.READY), else_=OutboxState.CANCELLED)
-        values = {"state": again, "next_attempt_at": at_ms, "error": error}
+        mine = _owner_unchanged()
+        again = case((mine, OutboxState.READY), else_=OutboxState.CANCELLED)
+        orphans = outbox.c.orphans + case((mine, 0), else_=LEFT_BEHIND)
+        values = {"state": again, "next_attempt_at": at_ms, "error": error, "orphans": orphans}
         started = update(outbox).where(outbox.c.id == outbox_id, outbox.c.state == OutboxState.STARTED)
         if not await self._changed(started.values(**values)):
             raise ClaimLost("this message is not being sent")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Executable, Row, TextClause, bindparam, exists, func, select, text
+from sqlalchemy import Executable, Row, TextClause, bindparam, case, exists, func, or_, select, text
 
 from storage.errors import NotFound
 from storage.models import ORPHANED, UNDELIVERED, UNSENT, conversations, outbox, outbox_chunks
@@ -12,6 +12,10 @@ from storage.records import OutboxRecord, OutboxState
 from storage.repositories.base import Parameters, Repository
 
 NEVER: Final = 2**53 - 1  # next_attempt_at of a row that no program tries again; exact in JSON too
+
+_PARTS: Final = select(func.count()).where(outbox_chunks.c.outbox_id == outbox.c.id).correlate(outbox).scalar_subquery()
+# How many orphans a row leaves that ends before its text was sent: one if a message of it is known, or if one was perhaps being sent.
+LEFT_BEHIND: Final = case((or_(outbox.c.state == OutboxState.RESERVED, outbox.c.placeholder_ref != "", _PARTS > 0), 1), else_=0)
 
 
 def outbox_record(row: Row[Any], chunks: Sequence[str] = ()) -> OutboxRecord:

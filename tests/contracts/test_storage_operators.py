@@ -71,6 +71,50 @@ async def test_a_noted_placeholder_is_no_orphan(database: Database) -> None:
     assert (again.orphans, committed.orphans) == (0, 0)
 
 
+async def orphaned(database: Database) -> list[tuple[str, int]]:
+    """Return which rows own up to how many orphans."""
+    return [(row.id, row.orphans) for row in await database.read(lambda unit: unit.outbox.list(orphaned=True))]
+
+
+@pytest.mark.parametrize("ref", ["", "p"])
+async def test_a_takeover_leaves_a_reserved_placeholder_behind(database: Database, ref: str) -> None:
+    """Its id noted, or perhaps just being sent: either way it never gets a text, and is listed, once."""
+    await say(database, "1")
+    held = await claim(database)
+    row = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), ""))
+    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, ref))
+    for actor in ("agent", "second"):
+        await database.write(lambda unit, by=actor: unit.conversations.take(held.conversation.id, by))
+    assert await orphaned(database) == [(row.id, 1)]
+
+
+@pytest.mark.parametrize("placeholder", ["none", "of the previews", "of the delivery"])
+async def test_a_takeover_leaves_the_placeholder_of_a_ready_message_behind(database: Database, placeholder: str) -> None:
+    """A message of which nothing was shown leaves nothing behind; one whose placeholder waits for its text is listed."""
+    row = await ready_message(database)
+    if placeholder == "of the previews":
+        await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p"))
+    if placeholder == "of the delivery":
+        await database.write(lambda unit: unit.outbox.start(row.id))
+        await database.write(lambda unit: unit.outbox.add_chunk(row.id, 0, "p"))
+        await database.write(lambda unit: unit.outbox.retry(row.id, 0, "429"))
+    await database.write(lambda unit: unit.conversations.take(row.conversation_id, "agent"))
+    assert await orphaned(database) == ([] if placeholder == "none" else [(row.id, 1)])
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+async def test_a_refused_message_of_former_hands_leaves_its_placeholder_behind(database: Database, is_shown: bool) -> None:
+    """It was on its way when a person took over, was surely not accepted, and is not tried again: what stands there is listed."""
+    row = await ready_message(database)
+    await database.write(lambda unit: unit.outbox.start(row.id))
+    if is_shown:
+        await database.write(lambda unit: unit.outbox.add_chunk(row.id, 0, "p"))
+    await database.write(lambda unit: unit.conversations.take(row.conversation_id, "agent"))
+    await database.write(lambda unit: unit.outbox.retry(row.id, 0, "429"))
+    assert (await now(database, row)).state is OutboxState.CANCELLED
+    assert await orphaned(database) == ([(row.id, 1)] if is_shown else [])
+
+
 async def test_orphans_are_counted_and_listed(database: Database) -> None:
     """Operators see how many there are and the rows that may have left them."""
     first, _, third = [await ready_message(database, event_id) for event_id in ("1", "2", "3")]

@@ -389,6 +389,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def set(self, key: str, state: OutboxState, next_at: int | None = None) -> None:
         row = self.chat_of_row(key).rows[key]
+        if state is OutboxState.CANCELLED:
+            row.cancel()
         row.state = state
         if next_at is not None:
             row.next_at = next_at

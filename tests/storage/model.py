@@ -42,6 +42,11 @@ class Row:
     def in_lane(self) -> bool:
         return self.state in _UNDELIVERED and self.next_at < NEVER
 
+    def cancel(self) -> None:
+        """End it without a text; a placeholder that stands on the screen, or was perhaps just sent, is left behind."""
+        self.orphans += self.has_placeholder or self.state is OutboxState.RESERVED
+        self.state = OutboxState.CANCELLED
+
 
 @dataclass
 class Chat:
@@ -138,7 +143,7 @@ class Chat:
             if not row.by_bot and row.state in _UNDELIVERED:
                 row.owner_epoch = self.owner_epoch
             elif row.by_bot and to_human and row.state in {OutboxState.RESERVED, OutboxState.READY}:
-                row.state = OutboxState.CANCELLED
+                row.cancel()
             elif row.by_bot and to_human and row.state is OutboxState.UNKNOWN:
                 row.next_at = NEVER
 
