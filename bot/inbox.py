@@ -23,13 +23,29 @@ from storage.records import InboxKind, NewInboxItem
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunningTurn:
     """One answer that is being made in this process."""
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)  # ends the answer as far as it is
     abandon: asyncio.Event = field(default_factory=asyncio.Event)  # ends it without a word: a person took over
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # nothing of it is on its way any more
+    asker: str | None = None  # who is answered (Sender.external_id); None = not chosen yet
+    _stoppers: set[str] = field(default_factory=set)  # who wanted it to stop, in a group
+
+    def answers(self, person: str) -> None:
+        """Make it an answer to this person, who may have stopped it already."""
+        self.asker = person
+        self._stop_if_asked()
+
+    def stop_by(self, person: str) -> None:
+        """Stop it if it is this person who is answered; nobody in a group silences an answer to somebody else."""
+        self._stoppers.add(person)
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.asker in self._stoppers:
+            self.stop.set()
 
 
 class RunningTurns:
@@ -49,12 +65,16 @@ class RunningTurns:
             if self._turns.get(key) is turn:  # a worker that lost its lease leaves the one of its successor
                 del self._turns[key]
 
-    def stop(self, key: ConversationKey) -> bool:
-        """Stop the running answer of a conversation; return whether there was one."""
+    def stop(self, key: ConversationKey, by: str | None = None) -> bool:
+        """Stop the running answer of a conversation; return whether there was one. `by` says who stops it in a group, None = it is none."""
         turn = self._turns.get(key)
-        if turn is not None:
+        if turn is None:
+            return False
+        if by is None:
             turn.stop.set()
-        return turn is not None
+        else:
+            turn.stop_by(by)
+        return True
 
     async def end(self, key: ConversationKey) -> None:
         """Abandon the running answer of a conversation and wait until nothing of it is on its way to the platform."""
@@ -123,7 +143,7 @@ class Inbox:
             return
         for item in items if new == len(items) else ():  # of a mixed batch, the heartbeat brings what is new
             if item.kind is InboxKind.STOP:
-                self._running.stop(ConversationKey(self._channel, self._account, item.chat))
+                self._running.stop(ConversationKey(self._channel, self._account, item.chat), None if item.is_private else item.sender)
         self._wakeup.ring_in(self._quiet_s)
 
     def _bounded(self, item: NewInboxItem) -> NewInboxItem:

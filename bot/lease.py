@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class Lease:
-    """Renews `claim` every `every_s` seconds while the block runs; sets `turn.stop` when a /stop waits in the conversation."""
+    """Renews `claim` every `every_s` seconds while the block runs; sets `turn.stop` when a /stop of who is answered waits."""
 
     def __init__(self, database: Database, claim: Claim, *, every_s: float, turn: RunningTurn) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class Lease:
         while not self._lost:
             await asyncio.sleep(self._every_s)
             try:
-                if await self._database.write(lambda unit: unit.inbox.renew(self._claim)):
+                if await self._database.write(lambda unit: unit.inbox.renew(self._claim, asker=self._turn.asker)):
                     self._turn.stop.set()
             except ClaimLost:
                 self._lose()

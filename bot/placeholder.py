@@ -1,7 +1,20 @@
 """The `PlaceholderSlot` of one turn: the outbox row exists before its placeholder is on the screen."""
 
 from storage.database import Database
-from storage.records import Claim
+from storage.errors import NotFound
+from storage.records import Claim, Owner
+
+
+async def may_show(database: Database, claim: Claim) -> bool:
+    """Whether the bot may still show something under this claim. Raises StorageError.
+
+    A conversation that was erased meanwhile has nobody who could have taken it.
+    """
+    try:
+        now = await database.read(lambda unit: unit.conversations.get(claim.conversation.id))
+    except NotFound:
+        return claim.conversation.owner is Owner.BOT
+    return now.owner is Owner.BOT and (now.owner_epoch, now.claim_epoch) == (claim.conversation.owner_epoch, claim.claim_epoch)
 
 
 class OutboxPlaceholder:
@@ -22,9 +35,7 @@ class OutboxPlaceholder:
 
     async def may_show(self) -> bool:
         """See `PlaceholderSlot`. Raises StorageError."""
-        claim = self._claim
-        conversation = await self._database.read(lambda unit: unit.conversations.get(claim.conversation.id))
-        return (conversation.owner_epoch, conversation.claim_epoch) == (claim.conversation.owner_epoch, claim.claim_epoch)
+        return await may_show(self._database, self._claim)
 
     async def fill(self, ref: str) -> None:
         """See `PlaceholderSlot`. Raises NotFound."""

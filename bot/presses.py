@@ -2,6 +2,9 @@
 
 The effect and the end of the event are one transaction, so a press is done once, however often it is handed out. Pressing
 again changes an opinion, it never adds one. Where somebody presses a button that is not for them, nothing happens.
+
+A press may come in as one of another thread of its chat than that of its message: of an old message, a platform tells only
+the chat. So an opinion belongs to the conversation of the answer that it names, which has to be one of this chat.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ from bot.rating import GOOD, Opinion, Wish, rated_buttons, read_press
 from dialogue.messages import ButtonPress
 from storage.database import Database
 from storage.errors import NotFound
-from storage.records import Claim, ProfileRecord, UserRecord
+from storage.records import Claim, ConversationRecord, Owner, ProfileRecord, UserRecord
 from storage.unit_of_work import UnitOfWork
 
 NOTHING = PressOutcome()
@@ -30,11 +33,14 @@ class PressHandler:
         self._database = database
         self._scrubber = scrubber
 
-    async def handle(self, claim: Claim, press: ButtonPress, inbox_ids: Sequence[str]) -> PressOutcome:
-        """Do what the button is for and end its event; return what changes on the screen. Raises StorageError."""
+    async def handle(self, claim: Claim, press: ButtonPress, inbox_ids: Sequence[str]) -> PressOutcome | None:
+        """Do what the button is for and end its event; return what changes on the screen. Raises StorageError.
+
+        None = a person has the conversation in which the answer stands: there the bot is silent.
+        """
         meaning = read_press(press.data)
 
-        async def do(unit: UnitOfWork) -> PressOutcome:
+        async def do(unit: UnitOfWork) -> PressOutcome | None:
             await unit.inbox.dismiss(claim, inbox_ids)
             match meaning:
                 case Opinion():
@@ -51,23 +57,38 @@ class PressHandler:
         return outcome
 
 
-async def _rate(unit: UnitOfWork, press: ButtonPress, opinion: Opinion) -> PressOutcome:
+async def _rate(unit: UnitOfWork, press: ButtonPress, opinion: Opinion) -> PressOutcome | None:
     try:
-        user = await _rater(unit, press, opinion.turn_id)
+        conversation = await _conversation_of(unit, press, opinion.turn_id)
+        user = await _rater(unit, press)
         before = await unit.feedback.of(opinion.turn_id, user.id)
         if before is not None and before.rating == opinion.rating and not opinion.reason:
             opinion = Opinion(opinion.turn_id, opinion.rating, before.reason)  # the face again: the reason stays
         await unit.feedback.rate(opinion.turn_id, user.id, opinion.rating, "" if opinion.rating == GOOD else opinion.reason)
     except NotFound:  # somebody else's answer, or one that was erased
         return NOTHING
+    if conversation.owner is Owner.HUMAN:
+        return None
     return PressOutcome(buttons=rated_buttons(opinion, await _language(unit, press, user.id)))
 
 
-async def _rater(unit: UnitOfWork, press: ButtonPress, turn_id: str) -> UserRecord:
-    """Return who rates. In a group that may be somebody who never wrote; nobody becomes known by an old button. Raises NotFound."""
+async def _conversation_of(unit: UnitOfWork, press: ButtonPress, turn_id: str) -> ConversationRecord:
+    """Return the conversation of an answer in the chat of the press. Raises NotFound for one of another chat."""
+    conversation, key = await unit.conversations.get((await unit.turns.get(turn_id)).conversation_id), press.key
+    of_answer = (conversation.channel, conversation.account, _without_thread(conversation.chat))
+    if of_answer != (key.channel, key.account, _without_thread(key.chat)):
+        raise NotFound("no such answer in this chat")
+    return conversation
+
+
+def _without_thread(chat: str) -> str:
+    return chat.partition("/")[0]
+
+
+async def _rater(unit: UnitOfWork, press: ButtonPress) -> UserRecord:
+    """Return who rates an answer of this chat. In a group that may be somebody who never wrote. Raises NotFound."""
     key, sender = press.key, press.sender
     if not press.is_private:
-        await unit.turns.get(turn_id)
         return await unit.users.ensure(key.channel, key.account, sender.external_id, sender.display_name, sender.language)
     user = await unit.users.find(key.channel, key.account, sender.external_id)
     if user is None:

@@ -16,6 +16,15 @@ class Parsed:
     message: IncomingMessage | None = None
     press: ButtonPress | None = None
 
+    @property
+    def is_stop(self) -> bool:
+        return self.item.kind is InboxKind.STOP
+
+    def may_stop(self, message: IncomingMessage) -> bool:
+        """Whether this is a stop that counts for an answer to `message`: in a group, only who is answered can stop it."""
+        by = self.message or self.press
+        return self.is_stop and (message.is_private or (by is not None and by.sender.external_id == message.sender.external_id))
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -47,7 +56,7 @@ def choose_turn(parsed: Sequence[Parsed], *, join: bool) -> Chosen:
         return Chosen(tuple(one.item for one in parsed[: first_press + 1]), (), is_stopped=False, press=press)
     burst = split_bursts(messages)[0] if join else (messages[0],)
     end = _position_behind(parsed, len(burst))
-    return Chosen(tuple(one.item for one in parsed[:end]), joined_forward(burst), _begins_with_stop(parsed[end:]))
+    return Chosen(tuple(one.item for one in parsed[:end]), joined_forward(burst), _is_stopped(burst[-1], parsed[end:]))
 
 
 def apply_edits(parsed: Sequence[Parsed]) -> list[Parsed]:
@@ -73,10 +82,11 @@ def joined_forward(burst: Sequence[IncomingMessage]) -> tuple[IncomingMessage, .
     return (replace(command, quoted_text=forward.text, file=command.file or forward.file),)
 
 
-def _begins_with_stop(parsed: Sequence[Parsed]) -> bool:
-    """Whether a stop comes before anything else that could be answered."""
-    kinds = (one.item.kind for one in parsed if one.item.kind is InboxKind.STOP or one.message is not None or one.press is not None)
-    return next(kinds, None) is InboxKind.STOP
+def _is_stopped(message: IncomingMessage, behind: Sequence[Parsed]) -> bool:
+    """Whether a stop of this message comes before anything else that could be answered. Stops of others in a group change nothing."""
+    counting = (one for one in behind if one.may_stop(message) or not (one.is_stop or (one.message is None and one.press is None)))
+    first = next(counting, None)
+    return first is not None and first.is_stop
 
 
 def _is_version_of(edit: IncomingMessage, original: IncomingMessage) -> bool:

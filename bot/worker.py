@@ -19,10 +19,11 @@ The races.
 - The lease is lost (a stall longer than the lease, a person takes over): the heartbeat gets ClaimLost and cancels the turn,
   or the commit gets it. Either way nothing was written and nothing more is shown; a log line is all that remains. A takeover
   in this process ends the turn at once (`RunningTurns.end`); previews of another process ask before each call.
-- Too much comes in: what has waited longer than `queue_s` is answered with words instead of a generation, so the wait stays
+- Too much comes in: what has waited longer than `queue_s` is answered with words (`bot.turn_admission`), so the wait stays
   bounded and the engine works on answers that somebody still waits for. Messages older than this process are not to blame.
-- /stop arrives: the inbox sets the event of the running turn at once; a /stop that another process accepted comes with the
-  next heartbeat; one that was claimed together with the message it stops ends that turn before it begins.
+- /stop arrives: the inbox tells the running turn at once; a /stop that another process accepted comes with the next
+  heartbeat; one that was claimed together with the message it stops ends that turn before it begins. In a group it counts only
+  from the person who is answered.
 - The turn is committed and the process dies: the items are done, the outbox row is ready, the next run only delivers.
 - Two runs deliver the same row: `bot.delivery` has its own fence.
 - A turn fails with a defect: the item is tried again, at last alone; when even its last attempt fails, the user is told so
@@ -38,28 +39,24 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from bot.access import LIMIT_SKILL, AccessPolicy
-from bot.channels.base import Channel, DeliveryError, FileRefused, ReplyTarget, UnparsableEvent
-from bot.command_words import say as say_command
+from bot.access import AccessPolicy
+from bot.channels.base import Channel, DeliveryError, ReplyTarget, UnparsableEvent
 from bot.delivery import Delivery
 from bot.inbox import RunningTurn, RunningTurns
 from bot.lease import Lease
 from bot.metrics import Metrics
-from bot.placeholder import OutboxPlaceholder
+from bot.placeholder import OutboxPlaceholder, may_show
 from bot.presses import PressHandler
 from bot.preview import Preview
+from bot.turn_admission import Refusal, TurnAdmission, gave_up
 from bot.turn_choice import Chosen, Parsed, choose_turn
 from bot.wakeup import Wakeup
-from dialogue.context import guess_language, register
 from dialogue.manager import DialogueManager
-from dialogue.messages import Abilities, ButtonPress, ConversationKey, IncomingMessage, ReplyCommitted
-from dialogue.router import parse_command
-from dialogue.words import say
+from dialogue.messages import Abilities, ButtonPress, ConversationKey, ReplyCommitted
 from storage.database import Database
 from storage.errors import ClaimLost, DatabaseUnavailable, StorageError
 from storage.ids import new_id
-from storage.records import Claim, InboxRecord, NewTurn, Owner, TurnStatus
-from storage.unit_of_work import UnitOfWork
+from storage.records import Claim, InboxRecord, Owner, TurnStatus
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after the database failed
@@ -116,9 +113,8 @@ class WorkerPool:
         self._metrics = metrics
         self._config = config
         self._presses = presses
-        self._access = access
+        self._admission = TurnAdmission(database, access, queue_s=config.queue_s)
         self._is_open = is_open
-        self._since: int | None = None  # database time of the first claim; None = none yet
         self._turnstile = asyncio.Lock()
         self._closed = False
         self._name = new_id()
@@ -216,7 +212,7 @@ class WorkerPool:
             if claim.items[0].attempts < self._config.max_attempts:
                 raise
             log.exception("worker.gave_up", conversation_id=claim.conversation.id, attempts=claim.items[0].attempts)
-            await self._say_instead(work, chosen, say("poisoned", _language(chosen.messages[-1])))
+            await self._say_instead(work, chosen, gave_up(chosen))
 
     async def _parse(self, channel: Channel, claim: Claim) -> list[Parsed]:
         """Let the channel read the items; what it cannot read is quarantined."""
@@ -246,7 +242,7 @@ class WorkerPool:
     async def _press(self, work: _Work, chosen: Chosen, press: ButtonPress) -> None:
         """Do what a button is for, then show it. What is shown may be lost: pressing again shows it again."""
         outcome = await self._presses.handle(work.claim, press, chosen.inbox_ids)
-        if work.claim.conversation.owner is Owner.HUMAN:
+        if outcome is None or not await may_show(self._database, work.claim):
             return
         try:
             await work.channel.show_outcome(press, outcome)
@@ -255,12 +251,14 @@ class WorkerPool:
 
     async def _turn(self, work: _Work, chosen: Chosen) -> None:
         """Respond, commit, deliver. Previews are shown only when nothing older waits to be delivered."""
+        work.turn.answers(chosen.messages[-1].sender.external_id)
         channel, conversation_id = work.channel, work.claim.conversation.id
         if work.claim.conversation.owner is Owner.BOT:
-            chosen, refusal = await self._admit(work, chosen)
-            if refusal is not None:
-                await self._say_instead(work, chosen, refusal)
+            admitted = await self._admission.judge(channel, work.claim, chosen)
+            if isinstance(admitted, Refusal):
+                await self._say_instead(work, chosen, admitted)
                 return
+            chosen = replace(chosen, messages=admitted)
         is_clear = await self._delivery.drain(channel, conversation_id)
         if chosen.is_stopped:
             work.turn.stop.set()
@@ -270,6 +268,11 @@ class WorkerPool:
         log.info("worker.turn_committed", turn_id=committed.turn.id, status=committed.turn.status.value, items=len(chosen.items))
         if committed.outbox_id is not None:
             await self._delivery.drain(channel, conversation_id, newest=committed.outbox_id)
+
+    async def _say_instead(self, work: _Work, chosen: Chosen, refusal: Refusal) -> None:
+        await self._admission.say_instead(work.claim, chosen, refusal)
+        if refusal.words:
+            await self._delivery.drain(work.channel, work.claim.conversation.id)
 
     async def _respond(self, work: _Work, chosen: Chosen, *, previews: bool) -> ReplyCommitted:
         channel, claim, turn_id = work.channel, work.claim, new_id()
@@ -289,49 +292,3 @@ class WorkerPool:
                 if isinstance(event, ReplyCommitted):
                     return event
         raise RuntimeError("the dialogue ended a turn without committing it")
-
-    async def _admit(self, work: _Work, chosen: Chosen) -> tuple[Chosen, str | None]:
-        """Return what is to be answered, and the words that are said instead of an answer; "" = not even those."""
-        message = chosen.messages[-1]
-        if self._waited_too_long(work.claim, chosen):
-            return chosen, say_command("overloaded_wait", _language(message))
-        verdict = await self._access.check(self._database, work.claim, message, _language(message))
-        if verdict.is_silent or verdict.text:
-            return chosen, verdict.text
-        try:
-            return replace(chosen, messages=tuple([await _complete(work.channel, one) for one in chosen.messages])), None
-        except FileRefused as error:
-            log.info("worker.file_refused", conversation_id=work.claim.conversation.id, reason=str(error))
-            return chosen, say_command(error.reason, _language(message), **error.values)
-
-    def _waited_too_long(self, claim: Claim, chosen: Chosen) -> bool:
-        if self._since is None:
-            self._since = claim.claimed_at
-        received_at = chosen.items[-1].received_at
-        return received_at >= self._since and claim.claimed_at - received_at > self._config.queue_s * 1000
-
-    async def _say_instead(self, work: _Work, chosen: Chosen, text: str) -> None:
-        """Answer with these words, without a generation. They never stand in a prompt; with "" the messages are done in silence."""
-        claim, message = work.claim, chosen.messages[-1]
-        if not text:
-            await self._database.write(lambda unit: unit.inbox.dismiss(claim, chosen.inbox_ids))
-            return
-        said = "\n".join(one.text for one in chosen.messages)
-
-        async def commit(unit: UnitOfWork) -> None:
-            user = await register(unit, message)
-            turn = NewTurn(new_id(), user.id, LIMIT_SKILL, TurnStatus.FAILED, said, text, chosen.inbox_ids, in_history=False)
-            reply_to = "" if claim.conversation.is_private else message.message_ref
-            await unit.turns.commit(claim, turn, reply=text, reply_to=reply_to, owner_epoch=claim.conversation.owner_epoch)
-
-        await self._database.write(commit)
-        await self._delivery.drain(work.channel, claim.conversation.id)
-
-
-async def _complete(channel: Channel, message: IncomingMessage) -> IncomingMessage:
-    """Fetch the file of a message that asks for something to be done with it."""
-    return await channel.complete(message) if message.file is not None and parse_command(message.text) else message
-
-
-def _language(message: IncomingMessage) -> str:
-    return message.sender.language or guess_language(message.text)

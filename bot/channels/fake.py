@@ -166,7 +166,8 @@ def _item(update: FakeUpdate) -> NewInboxItem:
     except UnparsableEvent:  # stored as it is; `parse` will say so again, and then it is quarantined
         return NewInboxItem(str(update.number), update.chat, update.raw)
     kind = inbox_kind(str(event["text"])) if "text" in event else InboxKind.MESSAGE
-    return NewInboxItem(str(update.number), update.chat, update.raw, kind, bool(event.get("private", True)))
+    is_private, sender = bool(event.get("private", True)), str(event.get("from", ""))
+    return NewInboxItem(str(update.number), update.chat, update.raw, kind, is_private, sender)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ _RENEW = (
             WAITING,
             inbox.c.kind == InboxKind.STOP,
             inbox.c.seq > bindparam("newest"),
+            or_(conversations.c.is_private, inbox.c.sender == bindparam("asker")),
         )
     )
 )
@@ -105,8 +106,8 @@ class InboxRepository(AcceptingRepository, FencedRepository):
                 return await self._lease(found.id, worker, handed_out)
         return None
 
-    async def renew(self, claim: Claim) -> bool:
-        """Extend the lease. Return whether a STOP that came after the claimed items waits.
+    async def renew(self, claim: Claim, *, asker: str | None = None) -> bool:
+        """Extend the lease. Return whether a STOP that came after the claimed items waits; in a group, one of `asker`, who is answered.
 
         Raises ClaimLost when another worker has the conversation, or when it changed hands between bot and person since the claim.
         """
@@ -117,6 +118,7 @@ class InboxRepository(AcceptingRepository, FencedRepository):
                 "known_epoch": claim.conversation.owner_epoch,
                 "until": await self._lease_end(),
                 "newest": max(int(item.id) for item in claim.items),
+                "asker": asker,
             },
         )
         if renewed is None:

@@ -12,7 +12,7 @@ from bot.rating import BAD, GOOD
 from dialogue.messages import ButtonPress, ConversationKey, Sender
 from storage.database import Database
 from storage.errors import ClaimLost
-from storage.records import Claim, FeedbackRecord, InboxState, NewInboxItem, TurnRecord, UserRecord
+from storage.records import Claim, FeedbackRecord, InboxRecord, InboxState, NewInboxItem, TurnRecord, UserRecord
 from tests.bot.rig import Rig, build_rig
 
 NOTHING = PressOutcome()
@@ -53,6 +53,7 @@ class Buttons:
         claim = await self.claim(chat, is_private=is_private)
         outcome = await self.handler.handle(claim, _press(data, sender, chat, is_private, language), _ids(claim))
         await self.database.write(lambda unit: unit.inbox.release(claim))
+        assert outcome is not None
         return outcome
 
     async def claim(self, chat: str = "chat", *, is_private: bool = True) -> Claim:
@@ -255,3 +256,76 @@ async def test_words_on_buttons_are_in_the_language_of_who_presses(buttons: Butt
     assert (await buttons.press("forget:cancel:ann", chat="room", is_private=False)).text == "Nothing was erased."
     chinese = await buttons.press("forget:cancel:bob", sender="bob", chat="room", is_private=False, language="zh-hans")
     assert chinese.text == (await buttons.press("forget:cancel:ann")).text
+
+
+async def test_an_opinion_belongs_to_the_conversation_of_its_answer(buttons: Buttons) -> None:
+    """A press that comes in beside the thread of its message counts in its chat, and in no other one."""
+    turn = await buttons.answer(chat="room/7", is_private=False)
+    outcome = await buttons.press(f"rate:1:{turn.id}", chat="room", is_private=False)
+    assert _marked(outcome) == [f"rate:1:{turn.id}"]
+    assert await buttons.press(f"rate:-1:{turn.id}", chat="roomy", is_private=False) == NOTHING
+    assert await buttons.opinions() == [(GOOD, "")]
+
+
+async def test_nothing_is_shown_where_a_person_has_the_conversation(buttons: Buttons) -> None:
+    """The opinion on an answer in another thread is kept; its buttons stay as they are while somebody else speaks there."""
+    turn = await buttons.answer(chat="room/7", is_private=False)
+    await buttons.database.write(lambda unit: unit.conversations.take(turn.conversation_id, "agent"))
+    claim = await buttons.claim("room", is_private=False)
+    press = _press(f"rate:1:{turn.id}", "ann", "room", False, "en")
+    assert await buttons.handler.handle(claim, press, _ids(claim)) is None
+    assert await buttons.opinions() == [(GOOD, "")]
+
+
+@dataclass
+class Screen:
+    """Lets a worker of the fake channel do one press, and notes what is shown of it."""
+
+    pressed: ButtonPress
+    shown: list[PressOutcome] = field(default_factory=list[PressOutcome])
+
+    def parse(self, _item: InboxRecord) -> ButtonPress:
+        return self.pressed
+
+    async def show_outcome(self, _press: ButtonPress, outcome: PressOutcome) -> None:
+        self.shown.append(outcome)
+
+    async def serve(self, rig: Rig, claim: Claim, monkeypatch: pytest.MonkeyPatch) -> list[PressOutcome]:
+        """Let the worker go on with its claim; return what was shown."""
+        monkeypatch.setattr(rig.channel, "parse", self.parse)
+        monkeypatch.setattr(rig.channel, "show_outcome", self.show_outcome)
+        await rig.pool.serve(rig.channel, claim)
+        return self.shown
+
+
+@pytest.mark.parametrize("moment", ["none", "take", "take and release"])
+async def test_a_takeover_between_claim_and_press_shows_nothing(buttons: Buttons, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """The opinion is kept; whoever took the conversation since the worker looked has it for themselves."""
+    turn = await buttons.answer()
+    claim = await buttons.claim()
+    if moment != "none":
+        await buttons.database.write(lambda unit: unit.conversations.take(turn.conversation_id, "agent"))
+    if moment == "take and release":
+        await buttons.database.write(lambda unit: unit.conversations.release(turn.conversation_id, "agent"))
+    shown = await Screen(_press(f"rate:1:{turn.id}", "ann", "chat", True, "en")).serve(buttons.rig, claim, monkeypatch)
+    assert len(shown) == (moment == "none")
+    assert await buttons.opinions() == [(GOOD, "")]
+
+
+async def test_a_wish_is_not_answered_after_a_takeover(buttons: Buttons, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was to be forgotten is forgotten, in silence."""
+    turn = await buttons.answer("/remember tea")
+    claim = await buttons.claim()
+    await buttons.database.write(lambda unit: unit.conversations.take(turn.conversation_id, "agent"))
+    screen = Screen(_press("forget:memory:ann", "ann", "chat", True, "en"))
+    assert await screen.serve(buttons.rig, claim, monkeypatch) == []
+    assert await buttons.notes() == ()
+
+
+async def test_what_was_erased_is_said_although_the_conversation_is_gone(buttons: Buttons, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The press that erased the conversation still tells what it did."""
+    await buttons.answer()
+    claim = await buttons.claim()
+    screen = Screen(_press("forget:all:ann", "ann", "chat", True, "en"))
+    (shown,) = await screen.serve(buttons.rig, claim, monkeypatch)
+    assert shown.text == "Erased: 1 messages with their answers, 0 notes, 0 ratings."

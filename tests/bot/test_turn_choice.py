@@ -22,12 +22,12 @@ def _parsed(number: int, text: str | None, sender: str = "ann", kind: InboxKind 
     """Return an event with a message, None = with nothing to answer. Its `message_ref` is its number, unless it says another."""
     if text is None:
         return Parsed(_item(number, kind))
-    given: dict[str, Any] = {"message_ref": str(number), **more}
-    return Parsed(_item(number, kind), IncomingMessage(KEY, Sender(sender), text, is_private=True, **given))
+    given: dict[str, Any] = {"message_ref": str(number), "is_private": True, **more}
+    return Parsed(_item(number, kind), IncomingMessage(KEY, Sender(sender), text, **given))
 
 
-def _pressed(number: int, data: str = "rate:1:t", kind: InboxKind = InboxKind.MESSAGE) -> Parsed:
-    return Parsed(_item(number, kind), press=ButtonPress(KEY, Sender("ann"), data, is_private=True, message_ref="7", press_ref="p"))
+def _pressed(number: int, data: str = "rate:1:t", kind: InboxKind = InboxKind.MESSAGE, sender: str = "ann") -> Parsed:
+    return Parsed(_item(number, kind), press=ButtonPress(KEY, Sender(sender), data, is_private=True, message_ref="7", press_ref="p"))
 
 
 def _texts(parsed: Sequence[Parsed]) -> list[str]:
@@ -74,6 +74,17 @@ def test_a_stop_counts_although_something_without_an_answer_came_between() -> No
     assert choose_turn([_parsed(1, "a"), _parsed(2, "b", message_ref="1", is_edit=True), stop], join=True).is_stopped
     assert not choose_turn([_parsed(1, "a"), _pressed(2), stop], join=True).is_stopped
     assert not choose_turn([_parsed(1, "a"), _parsed(2, "b", "bob"), stop], join=True).is_stopped
+
+
+def test_in_a_group_only_the_own_stop_ends_a_turn() -> None:
+    """A stop of somebody else, written or pressed, neither counts nor hides the own one behind it."""
+    question = _parsed(1, "a", is_private=False)
+    others = [_parsed(2, "/stop", "bob", InboxKind.STOP, is_private=False), _pressed(3, "stop", InboxKind.STOP, "bob")]
+    own = _parsed(4, "/stop", kind=InboxKind.STOP, is_private=False)
+    assert not choose_turn([question, *others], join=True).is_stopped
+    assert choose_turn([question, *others, own], join=True).is_stopped
+    assert choose_turn([question, _pressed(2, "stop", InboxKind.STOP)], join=True).is_stopped
+    assert not choose_turn([question, _parsed(2, None, kind=InboxKind.STOP)], join=True).is_stopped
 
 
 def test_a_pressed_stop_ends_the_turn_before_it_begins() -> None:

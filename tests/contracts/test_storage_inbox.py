@@ -1,13 +1,14 @@
 """The inbox keeps what it was given and hands it out once, in order, to one worker at a time."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.errors import ClaimLost, NotFound, StorageError
-from storage.records import Claim, InboxState, NewInboxItem
+from storage.records import Claim, InboxKind, InboxState, NewInboxItem
 from storage.testing import temporary_postgres
 from storage.unit_of_work import UnitOfWork
 from tests.conftest import OpenDatabase
@@ -194,6 +195,19 @@ async def test_a_stop_is_seen_by_the_heartbeat(database: Database) -> None:
     await answer(database, held)
     await database.write(lambda unit: unit.inbox.release(held))
     assert "3" in [found.event_id for found in (await claim(database)).items + (await claim(database)).items]
+
+
+async def test_in_a_group_the_heartbeat_sees_the_stop_of_who_is_answered(database: Database) -> None:
+    """Nobody else's STOP counts, and none while it is not known who is answered."""
+    of_group: dict[str, Any] = {"kind": InboxKind.STOP, "is_private": False}
+    await accept(database, item("1", is_private=False, sender="ann"))
+    held = await claim(database)
+    await accept(database, item("2", sender="bob", **of_group), item("3", **of_group))
+    assert await database.write(lambda unit: unit.inbox.renew(held, asker="ann")) is False
+    assert await database.write(lambda unit: unit.inbox.renew(held)) is False
+    await accept(database, item("4", sender="ann", **of_group))
+    assert await database.write(lambda unit: unit.inbox.renew(held, asker="ann")) is True
+    assert await database.write(lambda unit: unit.inbox.renew(held)) is False
 
 
 async def test_poison_is_quarantined_and_the_lane_goes_on(database: Database) -> None:

@@ -26,6 +26,7 @@ from bot.channels.telegram.groups import (
     without_name,
 )
 from bot.channels.telegram.update_fields import Fields, number_field, object_field, ref_field, required_number, text_field
+from bot.rating import Opinion, read_press
 from dialogue.messages import ButtonPress, ConversationKey, IncomingMessage, Sender
 from storage.records import InboxKind, InboxRecord, NewInboxItem
 
@@ -164,6 +165,8 @@ def _read_press(item: InboxRecord, press: Fields, rules: ParseRules) -> ButtonPr
     place = _read_place(message)
     if not place.is_private and rules.mode(place.chat_id) is GroupMode.OFF:
         return None
+    if _has_lost_topic(message) and not isinstance(read_press(data), Opinion):
+        data = ""  # it would act on a conversation in which nobody has pressed
     press_ref, message_id = ref_field(press, "id"), required_number(message, "message_id")
     if not press_ref:
         raise UnparsableEvent("a press without an id")
@@ -191,6 +194,15 @@ def _read_place(message: Fields) -> _Place:
     return _Place(chat_key(chat_id, thread if is_topic else None), chat_id, is_private)
 
 
+def _has_lost_topic(message: Fields) -> bool:
+    """Whether a message under which a button stands does not tell its topic: of an old or deleted one, there is only the chat."""
+    return _is_inaccessible(message) and object_field(message, "chat").get("is_forum") is True
+
+
+def _is_inaccessible(message: Fields) -> bool:
+    return number_field(message, "date") == 0
+
+
 def _read_sender(source: Fields) -> Sender:
     person = object_field(source, "from")
     name = f"{text_field(person, 'first_name')} {text_field(person, 'last_name')}"
@@ -213,7 +225,8 @@ def _is_from_person(message: Fields) -> bool:
 
 def _is_stop(found: _Update, bot: BotIdentity | None) -> bool:
     if found.kind == "callback_query":
-        return text_field(found.body, "data") == STOP_DATA
+        # In a message that is gone no answer grows any more; the one that runs in its chat is another one.
+        return text_field(found.body, "data") == STOP_DATA and not _is_inaccessible(found.message)
     if found.kind not in _MESSAGES:
         return found.kind == "stopped_message_generation"
     text = spoken(found.body)

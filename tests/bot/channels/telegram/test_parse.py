@@ -128,6 +128,30 @@ def test_a_press_under_an_old_message_is_read() -> None:
     assert (found.message_ref, found.key.chat) == ("3", "5321000111")
 
 
+OLD_IN_FORUM = {"chat": FORUM, "message_id": 3, "date": 0}  # an InaccessibleMessage: it does not tell its topic
+
+
+@pytest.mark.parametrize(
+    ("data", "read_as"),
+    [("rate:1:T", "rate:1:T"), ("why:tone:T", "why:tone:T"), ("forget:here:5321000111", ""), ("stop", ""), ("up:1", "")],
+)
+def test_a_press_without_its_topic_acts_by_what_it_names(data: str, read_as: str) -> None:
+    """An opinion names its answer; anything else would act on the main conversation, so it is answered and does nothing."""
+    found = parse(press(message=OLD_IN_FORUM, data=data), kind="callback_query")
+    assert isinstance(found, ButtonPress)
+    assert (found.data, found.key.chat) == (read_as, str(FORUM["id"]))
+    plain = parse(press(message=OLD_IN_FORUM | {"chat": GROUP}, data=data), kind="callback_query")
+    assert isinstance(plain, ButtonPress)
+    assert plain.data == data
+
+
+@pytest.mark.parametrize("chat", [PRIVATE, GROUP, FORUM])
+def test_stop_under_a_message_that_is_gone_stops_nothing(chat: dict[str, Any]) -> None:
+    """No answer grows in it; the one that is being made in its chat is another one."""
+    body = press(message={"chat": chat, "message_id": 3, "date": 0}, data="stop")
+    assert inbox_item(update("callback_query", body)).kind is InboxKind.MESSAGE
+
+
 @pytest.mark.parametrize("missing", ["data", "message"])
 def test_presses_that_are_not_ours(missing: str) -> None:
     """A press without data (a game) or without a message (inline) is left alone."""
