@@ -1,7 +1,6 @@
 """The Telegram channel in front of a fake Telegram in the same process, all of them in one time that the test moves by hand."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
 from bot.channels.base import ReplyTarget
@@ -11,7 +10,7 @@ from bot.channels.telegram.config import TelegramConfig
 from bot.channels.telegram.fake_server import FakeTelegram
 from bot.channels.telegram.groups import GroupMode, ParseRules
 from bot.channels.telegram.polling import Poller
-from bot.channels.telegram.reply_stream import Painters
+from bot.channels.telegram.reply_stream import Painter, Painters
 from bot.placeholder import OutboxPlaceholder
 from bot.preview import Preview
 from bot.ratelimit import RateLimiter, Rates
@@ -75,10 +74,11 @@ class TelegramRig:
         message = IncomingMessage(ConversationKey("telegram", self.channel.account, str(chat)), Sender("1"), "?", is_private=chat > 0)
         slot = OutboxPlaceholder(self.rig.database, claim, turn_id, "")
         target = ReplyTarget(conversation, turn_id, message)
-        async with Preview(self.channel.open_reply(target, slot), turn_id=turn_id) as preview:
+        painter = self.channel._painters.begin(target, slot)
+        async with Preview(painter, turn_id=turn_id) as preview:
             for piece in pieces:
                 preview.show(ReplyDelta(piece))
-                await self._let_it_paint()
+                await self._let_it_paint(painter)
             committed = await self._commit(claim, message, turn_id, text)
             preview.show(committed)
         return await self._deliver(conversation, turn_id)
@@ -91,11 +91,12 @@ class TelegramRig:
         assert claim is not None
         return claim
 
-    async def _let_it_paint(self) -> None:
+    async def _let_it_paint(self, painter: Painter) -> None:
+        """Wait until something is seen on Telegram, if the previews have not ended."""
         self.time.clock.advance(700)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PAINT_S):
-                await self.telegram.changed()
+        seen = asyncio.create_task(self.telegram.changed())
+        await asyncio.wait({seen, painter._task}, timeout=PAINT_S, return_when=asyncio.FIRST_COMPLETED)
+        seen.cancel()
 
     async def _commit(self, claim: Claim, message: IncomingMessage, turn_id: str, text: str) -> ReplyCommitted:
         async def commit(unit: UnitOfWork) -> ReplyCommitted:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from bot.channels.base import ChannelRefused
+from bot.channels.telegram import reply_stream
 from bot.channels.telegram.channel import telegram_channel
 from bot.channels.telegram.fake_faults import FaultKind
 from bot.channels.telegram.menu import COMMANDS
@@ -19,7 +20,13 @@ from dialogue.words import say as say_in_dialogue
 from tests.bot.apps import app_settings
 from tests.bot.channels.telegram.scene import CHAT, GROUP, PLACEHOLDER, Scene, scene
 
-LONG = "word " * 150  # long enough to be seen growing, short enough for one reply
+LONG = "word " * 80  # long enough to be seen growing, short enough for one reply
+
+
+@pytest.fixture
+def previews_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let previews begin with the answer."""
+    monkeypatch.setattr(reply_stream, "FIRST_S", 0.0)
 
 
 def slow_engine() -> ScriptedEngine:
@@ -37,6 +44,7 @@ async def test_a_question_gets_its_answer(tmp_path: Path) -> None:
         assert [data.split(":")[:2] for data in answer.button_data] == [["rate", "1"], ["rate", "-1"]]
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_an_answer_grows_as_a_draft_in_a_private_chat(tmp_path: Path) -> None:
     """Previews are drafts that can be stopped; nothing of them stays, and the answer comes after them in one message."""
     async with scene(tmp_path, engine=slow_engine()) as kefu:
@@ -51,6 +59,7 @@ async def test_an_answer_grows_as_a_draft_in_a_private_chat(tmp_path: Path) -> N
         assert methods.index("sendmessage") > max(index for index, method in enumerate(methods) if method == "sendmessagedraft")
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_an_answer_grows_in_its_placeholder_in_a_group(tmp_path: Path) -> None:
     """The placeholder answers the question, shows the text as it grows and has a button to stop it, until the answer stands in it."""
     async with scene(tmp_path, engine=slow_engine()) as kefu:
@@ -63,6 +72,7 @@ async def test_an_answer_grows_in_its_placeholder_in_a_group(tmp_path: Path) -> 
         assert kefu.telegram.transcript("sendMessageDraft") == ()
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_a_server_without_drafts_gets_placeholders(tmp_path: Path) -> None:
     """A Bot API server that does not know drafts is noticed, and the answers after that grow in their placeholders."""
     async with scene(tmp_path, engine=slow_engine(), fake={"api_version": "9.0"}) as kefu:
@@ -73,17 +83,19 @@ async def test_a_server_without_drafts_gets_placeholders(tmp_path: Path) -> None
         assert len((await kefu.answers(2))[1].texts) > 2
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_the_stop_button_ends_an_answer(tmp_path: Path) -> None:
     """Pressing it cancels the engine's work; the text so far is the answer."""
     async with scene(tmp_path, engine=slow_engine()) as kefu:
         kefu.telegram.say(f"@kefu_bot {LONG}", chat=GROUP)
-        await kefu.until(lambda: any("stop" in shown.button_data for shown in kefu.telegram.screen(GROUP)))
+        await kefu.until(lambda: any("stop" in one.button_data and "word" in one.text for one in kefu.telegram.screen(GROUP) if one.is_bot))
         kefu.telegram.press("stop", chat=GROUP)
         (answer,) = await kefu.answers(1, GROUP)
         assert answer.text.startswith("You said: word")
         assert len(answer.text) < len(LONG)
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_telegrams_own_stop_ends_an_answer(tmp_path: Path) -> None:
     """A draft that the person stops stops the engine as well."""
     async with scene(tmp_path, engine=slow_engine()) as kefu:
@@ -258,6 +270,7 @@ async def test_refused_formatting_falls_back_to_the_plain_original(tmp_path: Pat
         assert (answer.text, answer.entities) == ("You said: Hello *you*", ())
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_a_message_that_somebody_deleted_is_replaced(tmp_path: Path) -> None:
     """An answer whose placeholder is gone goes into a new message."""
     async with scene(tmp_path, engine=slow_engine()) as kefu:
@@ -313,6 +326,7 @@ async def test_owners_see_how_it_goes(tmp_path: Path) -> None:
         assert "Quarantined" not in (await kefu.answers(1, 2002))[0].text
 
 
+@pytest.mark.usefixtures("previews_at_once")
 async def test_an_edit_of_what_waits_is_what_is_answered(tmp_path: Path) -> None:
     """A message that is edited before its turn is answered in its new version, once; an answered one is not answered again."""
     async with scene(tmp_path, engine=slow_engine()) as kefu:
