@@ -20,6 +20,7 @@ _ESCAPABLE: Final = frozenset("\\`*_~#+-.!|><\"'&:")  # without brackets of all 
 _FORMULA: Final = re.compile(r"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$|\$(?![\s$])[^$\n]*(?<![\s\\])\$(?!\d)", re.DOTALL)
 _FORMULA_ENDS: Final = {"$$": "$$", r"\[": r"\]"}
 _LONGEST_FORMULA: Final = 1000  # characters; how far is looked for the end of one
+_LONGEST_LABEL: Final = 1000  # characters; how far is looked for the address of a link
 
 
 class LiteralMarkdown(MarkdownIt):
@@ -100,8 +101,8 @@ def _image(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
 
 
 def _has_address(state: StateInline) -> bool:
-    """Whether a bracket begins here and an address can follow: looking for the end of each of a thousand brackets takes long."""
-    return state.src[state.pos] in "![" and state.src.find("(", state.pos) > 0
+    """Whether a bracket begins here and an address follows near enough: to find the end of each of a thousand brackets takes long."""
+    return state.src[state.pos] in "![" and "](" in state.src[state.pos : state.pos + _LONGEST_LABEL]
 
 
 def _is_wide(character: str) -> bool:

@@ -7,6 +7,7 @@ is shown as it was written. The same text gives the same parts in every process,
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ MAX_PARSED_CHARS: Final = 20_000  # longer texts are shown as they are: reading 
 PREVIEW_CHARS: Final = 8192  # of the end of a text: with its markup, as much as one message holds
 NOTHING: Final = "…"
 
-_ROOM: Final = 4  # where addresses would not fit in beside the text, a fourth of each message is left free for them
+_SPARE: Final = 64  # this part of a message is left free for the language of code that began in the message before
 _FENCE: Final = re.compile(r"^ *(?:```|~~~).*", re.MULTILINE)
 _BEGUN_STAR: Final = re.compile(r"(?<!\S)\*{1,3}$")
 
@@ -88,7 +89,8 @@ def _formatted(original: str, limit: int) -> Iterator[tuple[Part, ...]]:
     for write_links in (False, True):  # one message cannot have more than a hundred links
         rich = _parsed(original, write_links=write_links)
         if rich is not None:
-            yield from (tuple(map(_part, _pieces(rich, limit - room))) for room in (0, limit // _ROOM))
+            yield tuple(map(_part, _pieces(rich, limit)))
+            yield tuple(map(_part, _pieces(rich, limit - limit // _SPARE, _written_offsets(rich))))
 
 
 def _holds_all(original: str, parts: Sequence[Part], limit: int) -> bool:
@@ -129,10 +131,21 @@ def _closed(text: str) -> str:
     return bare + "**" if is_in_bold else _BEGUN_STAR.sub("", text)
 
 
-def _pieces(rich: RichText, limit: int) -> list[RichText]:
+def _pieces(rich: RichText, limit: int, offsets: Sequence[int] | None = None) -> list[RichText]:
+    """Return the text cut into messages; `offsets` of its characters count what else has to fit in."""
     blocks = [(span.start, span.end) for span in rich.spans if span.type == "pre"]
-    pieces = (rich.piece(_first_shown(rich, start, end, blocks), end) for start, end in cuts(rich.text, limit, blocks))
+    ranges = cuts(rich.text, offsets or utf16_offsets(rich.text), limit, blocks)
+    pieces = (rich.piece(_first_shown(rich, start, end, blocks), end) for start, end in ranges)
     return [piece for piece in pieces if is_visible(piece.text)]
+
+
+def _written_offsets(rich: RichText) -> Sequence[int]:
+    """Return the UTF-16 offsets of the characters, had the text its addresses and languages written out (`Part.written_out`)."""
+    added = [0] * (len(rich.text) + 1)
+    for span in rich.spans:
+        added[span.end] += utf16_length(f" ({span.url})") if span.url else 0
+        added[span.start + 1] += utf16_length(f"{span.language}\n") if span.language else 0
+    return [offset + more for offset, more in zip(utf16_offsets(rich.text), accumulate(added), strict=True)]
 
 
 def _first_shown(rich: RichText, start: int, end: int, blocks: Sequence[tuple[int, int]]) -> int:

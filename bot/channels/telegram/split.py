@@ -6,8 +6,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bot.channels.telegram.utf16 import utf16_offsets
-
 _BORDERS: Final = (
     re.compile(r"\n\n+"),
     re.compile(r"\n"),
@@ -21,9 +19,11 @@ _LONGEST_CLUSTER: Final = 64  # characters that are kept together at a hard cut;
 Range = tuple[int, int]
 
 
-def cuts(text: str, limit: int, unbroken: Sequence[Range] = ()) -> Iterator[Range]:
-    """Yield the parts of a text, as start and end, each of 1 to `limit` UTF-16 units; `unbroken` are better not cut."""
-    offsets = utf16_offsets(text)
+def cuts(text: str, offsets: Sequence[int], limit: int, unbroken: Sequence[Range] = ()) -> Iterator[Range]:
+    """Yield the parts of a text, as start and end, of 1 to `limit` units each; `unbroken` are better not cut.
+
+    `offsets` are those of the characters and of the end, in units.
+    """
     start, end = 0, len(text.rstrip())
     while start < end:
         reach = max(start + 1, bisect_right(offsets, offsets[start] + limit) - 1)

@@ -320,9 +320,10 @@ def test_more_styles_than_a_message_can_have_lose_the_style_alone() -> None:
     assert len(part.entities) == 100
 
 
-def test_parts_leave_room_for_their_addresses() -> None:
+@pytest.mark.parametrize("dense", [1, 15])
+def test_parts_leave_room_for_their_addresses(dense: int) -> None:
     """Parts that are full of text and links end earlier, so that each can be sent with its addresses written out."""
-    parts = render(("[word](https://shop.example/a-page) " + "other words. " * 15) * 40)
+    parts = render(("[word](https://shop.example/a-page) " + "other words. " * dense) * (400 // dense))
     assert len(parts) > 1
     assert all(any(entity.url for entity in part.entities) for part in parts)
     assert all("word (https://shop.example/a-page) other" in part.written_out() and len(part.written_out()) <= 4096 for part in parts)
