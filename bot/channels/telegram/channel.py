@@ -21,6 +21,7 @@ from bot.channels.base import (
     ChannelCapabilities,
     ChannelRefused,
     DeliveryError,
+    DeliveryMoved,
     DeliveryRefused,
     DeliveryRetry,
     Document,
@@ -135,7 +136,12 @@ class TelegramChannel:
         for index in range(first, len(parts)):
             is_last = index == len(parts) - 1
             fill = partial(self._fill, reply, parts[index], self._buttons(reply) if is_last else (), is_only=len(parts) == 1)
-            await self._in_place(reply, index, progress, fill)
+            try:
+                await self._in_place(reply, index, progress, fill)
+            except (DeliveryRetry, DeliveryMoved):
+                if progress.is_repeat and index < len(reply.row.chunks) < len(parts):
+                    await progress.orphan()  # perhaps the next part was begun; the next attempt is no repeat and would not count it
+                raise
 
     async def _deliver_document(self, reply: OutgoingReply, document: Document, progress: Progress) -> None:
         caption = plain(reply.row.text, limit=CAPTION_CHARS)[0].text
@@ -168,17 +174,16 @@ class TelegramChannel:
 
         A part that would have to wait long is left for later, before anything of it is on its way.
         """
+        row = reply.row
+        ref = row.chunks[index] if index < len(row.chunks) else row.placeholder_ref if index == 0 else ""
+        if not ref and progress.is_repeat and index == len(row.chunks):
+            await progress.orphan()
         wait_s = self._api.wait_s(reply.conversation.chat)
         if wait_s > LONGEST_WAIT_S:
             raise DeliveryRetry("this chat takes no message now", wait_s)
-        row = reply.row
         if index < len(row.chunks):
-            return row.chunks[index]
-        ref = row.placeholder_ref if index == 0 else ""
-        if not ref:
-            if progress.is_repeat and index == len(row.chunks):
-                await progress.orphan()
-            ref = await self._send_placeholder(reply, index)
+            return ref
+        ref = ref or await self._send_placeholder(reply, index)
         await progress.record(index, ref)
         return ref
 

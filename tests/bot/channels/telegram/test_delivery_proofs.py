@@ -133,6 +133,23 @@ async def test_a_part_without_its_formatting_shows_its_addresses(sqlite: Databas
     ]
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_lost_placeholder_is_counted_although_the_next_attempt_has_to_wait(
+    sqlite: Database, clock: ManualClock, *, is_refused: bool
+) -> None:
+    """The attempt behind a lost one waits for its slot, or is put off, and makes the row ready: the placeholder is still listed."""
+    time, faults = HandTime(clock), Faults()
+    faults.script("sendMessage", *([None] * is_refused), FaultKind.LOST)
+    faults.script("editMessageText", *([None, Fault(FaultKind.BUSY, 60)] * is_refused))
+    async with FakeTelegram(limits=Limits.none(), faults=faults, clock=time.seconds, pace=0) as telegram:
+        telegram.start(chat=CHATS[0])
+        kefu = await telegram_rig(sqlite, telegram, time, rates=Rates(0, 3, 0, 0) if is_refused else Rates(0.01, 1, 0, 0))
+        row = await kefu.stream(CHATS[0], "word " * (1000 if is_refused else 10), [])
+        shown = [one.text for one in telegram.screen(CHATS[0]) if one.is_bot]
+        await kefu.channel.close()
+    assert (row.orphans, shown.count(PLACEHOLDER)) == (1, 1)
+
+
 def _chat(telegram: FakeTelegram, number: int) -> int:
     """Return a private chat or a group in which nobody has spoken."""
     chat = 10_000 + number if number % 2 else -10_000 - number
