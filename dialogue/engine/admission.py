@@ -193,6 +193,8 @@ class AdmittedEngine:
         self._queue.remove(entry)
         self._running.discard(entry.item)
         self._admit()
+        if not self._running:
+            self._queue.settle()
 
     async def _before(self, deadline: float, result: Awaitable[T]) -> T:
         try:

@@ -13,7 +13,8 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import structlog
 
@@ -64,7 +65,7 @@ class ChildProcess:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._streams: dict[int, ChildStream] = {}
         self._last_number = 0
         self._hello: asyncio.Future[EngineInfo | DialogueError] = loop.create_future()
@@ -167,14 +168,15 @@ class ChildProcess:
             (ours, theirs), (said, saying) = socket.socketpair(), socket.socketpair()
             for end in (theirs, saying):
                 always.callback(end.close)
-            for end in (ours, said):
+            writing = ours.dup()
+            for end in (ours, writing, said):
                 unless_born.callback(end.close)
             # Two transports on one socket: a write to a child that has just died must not close the one that still has its last frames.
             reader, hearing = await asyncio.open_connection(sock=ours)
             unless_born.callback(hearing.close)
-            _, self._writer = await asyncio.open_connection(sock=ours.dup())
+            _, self._writer = await asyncio.open_connection(sock=writing)
             unless_born.callback(self._writer.close)
-            cast(asyncio.Transport, self._writer.transport).pause_reading()
+            cast("asyncio.Transport", self._writer.transport).pause_reading()
             stderr, closing = await asyncio.open_connection(sock=said)
             unless_born.callback(closing.close)
             try:
@@ -183,30 +185,30 @@ class ChildProcess:
                 self.gone.set_result("the engine's process was never made")
                 raise EngineUnavailable(f"the engine's process cannot be made: {error}") from error
             unless_born.pop_all()
-        self._tasks.append(asyncio.create_task(self._attend(reaped(self._process), reader, stderr, (self._writer, hearing, closing))))
+        attending = asyncio.create_task(self._attend(reaped(self._process), reader, stderr))
+        self._tasks.append(attending)
+        attending.add_done_callback(partial(self._bury, (self._writer, hearing, closing)))
         if self._reason:  # killed before it was born
             self._kill_group()
 
-    async def _attend(
-        self, left: "asyncio.Future[int]", reader: asyncio.StreamReader, stderr: asyncio.StreamReader, ends: Sequence[asyncio.StreamWriter]
-    ) -> None:
-        """Listen until the process is gone, then bury it: reaped, everything read that it said, no descriptor left."""
+    async def _attend(self, left: "asyncio.Future[int]", reader: asyncio.StreamReader, stderr: asyncio.StreamReader) -> str:
+        """Listen until the process is gone, reaped, and everything is read that it said. Returns the sentence about its end."""
         listening, hearing = asyncio.create_task(self._listen(reader)), asyncio.create_task(self._hear(stderr))
-        sentence = "the engine was abandoned"
-        try:
-            await asyncio.wait({listening, left}, return_when=asyncio.FIRST_COMPLETED)
-            self._kill_group()  # a process without its connection is of no use; one that is ending does not notice
-            status = await left
-            await asyncio.wait({listening, hearing}, timeout=LAST_WORDS_S)
-            sentence = self._epitaph(status)
-        finally:  # also when the whole event loop is being cancelled: whoever waits for `gone` must not wait for ever
-            self._kill_group()
-            for task in (listening, hearing, *self._tasks):
-                if task is not asyncio.current_task():
-                    task.cancel()
-            for writer in ends:
-                writer.close()
-            self.gone.set_result(sentence)
+        self._tasks += (listening, hearing)
+        await asyncio.wait({listening, left}, return_when=asyncio.FIRST_COMPLETED)
+        self._kill_group()  # a process without its connection is of no use; one that is ending does not notice
+        status = await left
+        await asyncio.wait({listening, hearing}, timeout=LAST_WORDS_S)
+        return self._epitaph(status)
+
+    def _bury(self, ends: Sequence[asyncio.StreamWriter], attending: "asyncio.Task[str]") -> None:
+        """Leave nothing behind, and tell who waits for `gone`: also when the whole event loop is cancelled before anybody attended."""
+        self._kill_group()
+        for task in self._tasks:
+            task.cancel()
+        for writer in ends:
+            writer.close()
+        self.gone.set_result("the engine was abandoned" if attending.cancelled() else attending.result())
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         """Take frames until there are no more."""

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_FEW = 64  # debts; so many are never looked through
+
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
@@ -30,6 +32,7 @@ class FairQueue(Generic[T]):
         self._waiting: dict[int, Entry[T]] = {}
         self._now = 0  # virtual time: the start of the entry that was served last
         self._paid_until: dict[str, int] = {}  # key -> end, in virtual time, of all that it was given or waits for
+        self._looked_through = _FEW  # more debts than this: time to forget those that are paid
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -55,7 +58,9 @@ class FairQueue(Generic[T]):
         entry = min(self._waiting.values(), key=_turn)
         del self._waiting[entry.number]
         self._now = entry.start
-        self._paid_until = {key: until for key, until in self._paid_until.items() if until > self._now}
+        if len(self._paid_until) > self._looked_through:
+            self._paid_until = {key: until for key, until in self._paid_until.items() if until > self._now}
+            self._looked_through = max(_FEW, 2 * len(self._paid_until))
         return entry
 
     def remove(self, entry: Entry[T]) -> None:
@@ -66,6 +71,10 @@ class FairQueue(Generic[T]):
             if later.key == entry.key and later.number > entry.number:
                 self._waiting[later.number] = Entry(later.key, later.cost, later.start - entry.cost, later.number, later.item)
         self._paid_until[entry.key] = self._paid_until.get(entry.key, entry.start + entry.cost) - entry.cost
+
+    def settle(self) -> None:
+        """Forget who has been served: nobody waits and nothing runs. Else the debts would be as many as the keys that ever came."""
+        self._paid_until.clear()
 
     def order(self) -> list[Entry[T]]:
         """Return what waits in the order in which it would be served if nothing else came."""

@@ -124,3 +124,17 @@ def test_empty() -> None:
     """Nothing can be served from an empty queue."""
     with pytest.raises(IndexError):
         FairQueue().pop()
+
+
+def test_strangers_leave_nothing_behind() -> None:
+    """Keys that came once are forgotten when they have paid, and all of them when the engine is idle."""
+    queue: FairQueue[int] = FairQueue()
+    for number in range(1000):
+        queue.push("regular", 10, number)
+        queue.push("regular", 10, number)
+        queue.push(f"stranger {number}", 1, number)
+        queue.pop()
+        queue.pop()
+    assert len(queue._paid_until) < 200
+    queue.settle()
+    assert not queue._paid_until
