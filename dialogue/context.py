@@ -51,10 +51,11 @@ async def load_context(
     async def read(work: UnitOfWork) -> TurnContext | None:
         return await _read(work, claim, tuple(messages), turn_id, most_turns)
 
-    known = await database.read(read)
-    if known is None:
-        await database.write(lambda work: register(work, messages[0]))
-        known = await database.read(read)
+    async def meet(work: UnitOfWork) -> TurnContext | None:
+        await register(work, messages[0])
+        return await read(work)
+
+    known = await database.read(read) or await database.write(meet)
     if known is None:
         raise NotFound("this user was erased just now")
     return known

@@ -55,7 +55,7 @@ class TurnDocument:
 def encode(document: TurnDocument, limit: int = MAX_BYTES) -> bytes:
     """Return the document as compressed bytes. Beyond `limit` bytes of JSON the texts are left out, and then everything: b""."""
     for version in (document, replace(document, sections=(), passages=())):
-        plain = json.dumps(asdict(version) | {"prompt": _pack(version.prompt)}, ensure_ascii=False).encode("utf-8", "replace")
+        plain = json.dumps(_plain(version), ensure_ascii=False).encode("utf-8", "replace")
         if len(plain) <= limit:
             return zlib.compress(plain)
     return b""
@@ -97,6 +97,11 @@ def _read(data: bytes, limit: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DocumentInvalid("The document cannot be read: it is no object.")
     return value
+
+
+def _plain(document: TurnDocument) -> dict[str, Any]:
+    # Field by field: `asdict` alone would copy every id of the prompt.
+    return asdict(replace(document, prompt=())) | {"prompt": _pack(document.prompt)}
 
 
 def _pack(ids: tuple[int, ...]) -> str:

@@ -145,11 +145,11 @@ class DialogueManager:
         )
 
         async def commit(work: UnitOfWork) -> tuple[TurnRecord, OutboxRecord | None]:
-            is_new = await find_committed(work, new.id) is None
+            is_new = answer.effect is not None and await find_committed(work, new.id) is None
             await register(work, context.messages[-1])
             owner_epoch = context.conversation.owner_epoch
             done = await work.turns.commit(turn.claim, new, reply=answer.text, reply_to=context.reply_to, owner_epoch=owner_epoch)
-            if is_new and answer.effect is not None:
+            if answer.effect is not None and is_new:
                 await answer.effect(work)
             return done
 

@@ -18,7 +18,7 @@ def user_record(row: Row[Any]) -> UserRecord:
 
 
 _FIND = (
-    select(users)
+    select(users, identities.c.display_name, identities.c.language)
     .join(identities)
     .where(
         identities.c.channel == bindparam("of_channel"),
@@ -48,10 +48,13 @@ class UserRepository(Repository):
 
     async def ensure(self, channel: str, account: str, external_id: str, display_name: str = "", language: str | None = None) -> UserRecord:
         """Return the user of this identity; make it when it is new. Name and language follow the platform."""
-        found = await self.find(channel, account, external_id)
+        found = await self._first(_FIND, _named(channel, account, external_id))
         if found is not None:
-            await self._follow(channel, account, external_id, display_name, language)
-            return found
+            name, spoken = display_name or found.display_name, language or found.language
+            if (name, spoken) != (found.display_name, found.language):
+                changes = update(identities).where(*_identity(channel, account, external_id))
+                await self._run(changes.values(display_name=name, language=spoken))
+            return user_record(found)
         user = UserRecord(new_id(), await self._now())
         await self._run(insert(users).values(id=user.id, created_at=user.created_at))
         statement = self._insert(identities).values(
@@ -71,7 +74,7 @@ class UserRepository(Repository):
 
     async def find(self, channel: str, account: str, external_id: str) -> UserRecord | None:
         """Return the user of this identity, or None."""
-        found = await self._first(_FIND, {"of_channel": channel, "of_account": account, "known_as": external_id})
+        found = await self._first(_FIND, _named(channel, account, external_id))
         return None if found is None else user_record(found)
 
     async def profile(self, user_id: str) -> ProfileRecord:
@@ -123,12 +126,9 @@ class UserRepository(Repository):
         if await self._first(select(users.c.id).where(users.c.id == user_id)) is None:
             raise NotFound("no such user")
 
-    async def _follow(self, channel: str, account: str, external_id: str, display_name: str, language: str | None) -> None:
-        row = (await self._run(select(identities).where(*_identity(channel, account, external_id)))).one()
-        new_name, new_language = display_name or row.display_name, language or row.language
-        if (new_name, new_language) != (row.display_name, row.language):
-            changes = update(identities).where(*_identity(channel, account, external_id))
-            await self._run(changes.values(display_name=new_name, language=new_language))
+
+def _named(channel: str, account: str, external_id: str) -> dict[str, str]:
+    return {"of_channel": channel, "of_account": account, "known_as": external_id}
 
 
 def _identity(channel: str, account: str, external_id: str) -> tuple[Any, ...]:

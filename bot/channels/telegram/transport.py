@@ -1,14 +1,18 @@
 """HTTP to the Bot API: the library's `Bot` calls through here, and so do the calls that are made often, past the library.
 
-On httpx2 a call costs a quarter of the processor time that it costs on the library's own transport. Every failure leaves as
+On httpx2 a call costs a quarter of the processor time that it costs on the library's own transport. Calls that are made often go
+straight to its connections: what a client adds to them (redirects, cookies, authentication) costs a third and serves nothing here;
+only through a proxy they take the client, which knows the rules of proxies. Every failure leaves as
 one of three errors (errors.py). None of them carries the URL, which holds the token, nor the error of the HTTP client, which
 carries the URL: they are raised after the client's error has been handled, so that nothing is chained.
 """
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
 from telegram.request import BaseRequest, RequestData
@@ -32,8 +36,9 @@ class Transport(BaseRequest):
         self._methods_url = f"{base_url}/bot{token}/"
         self._files_url = f"{base_url}/file/bot{token}/"
         self._limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE_S)
-        self._uses_proxies = urlsplit(base_url).hostname not in {"127.0.0.1", "::1", "localhost"}
+        self._uses_proxies = urlsplit(base_url).hostname not in {"127.0.0.1", "::1", "localhost"} and bool(getproxies())
         self._client: httpx2.AsyncClient | None = None
+        self._connections: httpx2.AsyncHTTPTransport | None = None  # the client's own, if no proxy stands between
 
     @property
     def read_timeout(self) -> float | None:
@@ -41,10 +46,11 @@ class Transport(BaseRequest):
 
     async def initialize(self) -> None:
         if self._client is None:
-            self._client = httpx2.AsyncClient(limits=self._limits, timeout=self._timeouts(), trust_env=self._uses_proxies)
+            self._connections = None if self._uses_proxies else httpx2.AsyncHTTPTransport(limits=self._limits)
+            self._client = httpx2.AsyncClient(transport=self._connections, limits=self._limits, timeout=self._timeouts())
 
     async def shutdown(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._connections = self._client, None, None
         if client is not None:
             await client.aclose()
 
@@ -55,8 +61,8 @@ class Transport(BaseRequest):
     async def call_raw(self, method: str, params: Mapping[str, Any], *, wait_s: float = 0.0) -> bytes:
         """Return the whole answer of a method, which may hold it back for `wait_s`. Raises Refusal, NotSent and Unanswered."""
         content = json.dumps(params).encode()  # ASCII: no text can break it
-        timeout = self._timeouts(read_s=wait_s + self._timeout_s) if wait_s else None
-        code, body = await self._send("POST", self._methods_url + method, timeout, content=content, headers=_JSON)
+        timeout = self._timeouts(read_s=wait_s + self._timeout_s if wait_s else None)
+        code, body = await self._post(self._methods_url + method, content, timeout)
         if code != 200:
             raise _refusal(method, code, body)
         return body
@@ -96,6 +102,20 @@ class Transport(BaseRequest):
         _result(body)
         return code, body
 
+    async def _post(self, url: str, content: bytes, timeout: httpx2.Timeout) -> tuple[int, bytes]:
+        if self._connections is None:
+            return await self._send("POST", url, timeout, content=content, headers=_JSON)
+        request = httpx2.Request("POST", _parsed(url), headers=_JSON, content=content, extensions={"timeout": timeout.as_dict()})
+        try:
+            response = await self._connections.handle_async_request(request)
+            try:
+                return response.status_code, await response.aread()
+            finally:
+                await response.aclose()
+        except httpx2.HTTPError as error:
+            failure = _failure(error)
+        raise failure
+
     async def _send(self, verb: str, url: str, timeout: httpx2.Timeout | None, **content: Any) -> tuple[int, bytes]:
         given: dict[str, Any] = content if timeout is None else {**content, "timeout": timeout}
         try:
@@ -115,6 +135,11 @@ class Transport(BaseRequest):
     def _timeouts(self, *, read_s: float | None = None, write_s: float | None = None) -> httpx2.Timeout:
         before_s = min(CONNECT_S, self._timeout_s)
         return httpx2.Timeout(connect=before_s, pool=before_s, read=read_s or self._timeout_s, write=write_s or self._timeout_s)
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx2.URL:
+    return httpx2.URL(url)
 
 
 def _failure(error: httpx2.HTTPError) -> NotSent | Unanswered:
