@@ -201,7 +201,8 @@ class Delivery:
             result = await self._send(channel, *started, is_repeat=row.state is not OutboxState.READY)
             finished = await self._settle(channel, started[0], result)
         self._metrics.deliveries.labels(channel.name, result.outcome).inc()
-        log.info("delivery.attempted", outbox_id=row.id, turn_id=row.turn_id, outcome=result.outcome, reason=result.reason, done=finished)
+        said = log.debug if result.outcome == "sent" else log.info
+        said("delivery.attempted", outbox_id=row.id, turn_id=row.turn_id, outcome=result.outcome, reason=result.reason, done=finished)
         return finished
 
     async def _begin(self, channel: Channel, row: OutboxRecord) -> tuple[OutboxRecord, ConversationRecord] | None:

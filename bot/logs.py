@@ -8,6 +8,7 @@ and above, secrets are taken out, control characters are escaped.
 import logging
 import sys
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -128,12 +129,13 @@ class _Cleaner:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
+        self._name = lru_cache(maxsize=512)(self._text)  # the names of fields are few
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return self._fields(event, 0)
 
     def _fields(self, fields: Mapping[Any, Any], depth: int) -> MutableMapping[str, Any]:
-        return {self._text(str(name)): self._field(str(name), value, depth) for name, value in fields.items()}
+        return {self._name(str(name)): self._field(str(name), value, depth) for name, value in fields.items()}
 
     def _field(self, name: str, value: object, depth: int) -> object:
         if name.lower() in SECRET_FIELDS:
@@ -151,4 +153,6 @@ class _Cleaner:
         return self._text(str(value), keep)
 
     def _text(self, text: str, keep: str = "") -> str:
+        if text.isalnum():  # an id, a word: most values
+            return self._redactor.known(text)
         return escape_control(self._redactor(text), keep=keep)
