@@ -73,6 +73,12 @@ _SENT = (
     .values(state=OutboxState.SENT, error="")
 )
 _MOVE = update(outbox).where(outbox.c.id == bindparam("which"), outbox.c.state.in_(bindparam("allowed", expanding=True)))
+_UNBEGUN = outbox.c.state.in_([OutboxState.RESERVED, OutboxState.READY])
+_DROP = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("which"), outbox.c.state.in_(_OPEN_ENDED))
+    .values(state=OutboxState.CANCELLED, orphans=outbox.c.orphans + case((_UNBEGUN, LEFT_BEHIND), else_=0), error="dropped by an operator")
+)
 
 
 class OutboxRepository(OutboxReading, FencedRepository):
@@ -189,11 +195,15 @@ class OutboxRepository(OutboxReading, FencedRepository):
         return await self.get(outbox_id)
 
     async def drop(self, outbox_id: str) -> OutboxRecord:
-        """Reserved | ready | unknown | failed → cancelled: nothing tries it any more. Raises NotFound and ClaimLost."""
+        """Reserved | ready | unknown | failed → cancelled: nothing tries it any more. A placeholder without its text counts as an orphan.
+
+        Raises NotFound and ClaimLost.
+        """
         row, _ = await self._row_and_hands(outbox_id)
         if row.state not in _OPEN_ENDED:
             raise ClaimLost(f"this message is {row.state.value}; there is nothing to drop")
-        await self._move(outbox_id, _OPEN_ENDED, state=OutboxState.CANCELLED, error="dropped by an operator")
+        if not await self._changed(_DROP, {"which": outbox_id}):
+            raise ClaimLost("this message is on its way now")
         return await self.get(outbox_id)
 
     async def _row_and_hands(self, outbox_id: str) -> tuple[OutboxRecord, Row[Any]]:

@@ -12,7 +12,7 @@ from storage.records import Claim, InboxState, NewTurn, OutboxRecord, OutboxStat
 from storage.repositories.base import NewInsert
 from storage.repositories.fence import FencedRepository
 from storage.repositories.outbox import NO_PLACEHOLDER_KNOWN, OutboxRepository
-from storage.repositories.outbox_reading import outbox_record
+from storage.repositories.outbox_reading import LEFT_BEHIND, outbox_record
 from storage.repositories.pending import STILL_PENDING
 
 _DAY_MS = 86_400_000
@@ -32,6 +32,11 @@ _USE_RESERVED = (
     .where(outbox.c.conversation_id == bindparam("of"), RESERVED)
     .values(orphans=outbox.c.orphans + NO_PLACEHOLDER_KNOWN)
     .returning(outbox)
+)
+_END_RESERVED = (
+    update(outbox)
+    .where(outbox.c.conversation_id == bindparam("of"), RESERVED)
+    .values(state=OutboxState.CANCELLED, orphans=outbox.c.orphans + LEFT_BEHIND, error="nothing is to be said")
 )
 _WINDOW = (
     select(turns)
@@ -174,7 +179,7 @@ class TurnRepository(FencedRepository):
     async def _put_reply(self, held: Row[Any], turn: NewTurn, reply: str | None, reply_to: str) -> OutboxRecord | None:
         if reply is None:
             if held.has_reserved:
-                await self._run(_USE_RESERVED, {"of": held.id, "state": OutboxState.CANCELLED, "error": "nothing is to be said"})
+                await self._run(_END_RESERVED, {"of": held.id})
             return None
         now = await self._now()
         values = {

@@ -102,6 +102,21 @@ async def test_a_takeover_leaves_the_placeholder_of_a_ready_message_behind(datab
     assert await orphaned(database) == ([] if placeholder == "none" else [(row.id, 1)])
 
 
+@pytest.mark.parametrize("ending", ["nothing is said", "dropped"])
+async def test_an_answer_that_is_not_given_leaves_its_placeholder_behind(database: Database, ending: str) -> None:
+    """Nothing is to be said after all, or an operator dropped it: the placeholder, whose id is known, is listed."""
+    await say(database, "1")
+    held = await claim(database)
+    row = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), ""))
+    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p"))
+    if ending == "dropped":
+        await database.write(lambda unit: unit.outbox.drop(row.id))
+    else:
+        await answer(database, held, reply=None)
+    assert (await now(database, row)).state is OutboxState.CANCELLED
+    assert await orphaned(database) == [(row.id, 1)]
+
+
 @pytest.mark.parametrize("is_shown", [True, False])
 async def test_a_refused_message_of_former_hands_leaves_its_placeholder_behind(database: Database, is_shown: bool) -> None:
     """It was on its way when a person took over, was surely not accepted, and is not tried again: what stands there is listed."""

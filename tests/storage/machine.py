@@ -337,7 +337,7 @@ class StoreMachine(RuleBasedStateMachine):
             is_allowed = False
         assert self.refused(lambda unit: getattr(unit.outbox, step)(key)) == (not is_allowed)
         if is_allowed and drops:
-            row.state = OutboxState.CANCELLED
+            row.drop()
         elif is_allowed:
             row.state = OutboxState.READY if row.state is OutboxState.FAILED else OutboxState.UNKNOWN
             row.next_at, row.owner_epoch = self.clock.now, chat.owner_epoch

@@ -47,6 +47,12 @@ class Row:
         self.orphans += self.has_placeholder or self.state is OutboxState.RESERVED
         self.state = OutboxState.CANCELLED
 
+    def drop(self) -> None:
+        """End it by hand; of what was sent already it is not known what stands there."""
+        if self.state in {OutboxState.RESERVED, OutboxState.READY}:
+            self.cancel()
+        self.state = OutboxState.CANCELLED
+
 
 @dataclass
 class Chat:
@@ -108,7 +114,7 @@ class Chat:
         if self.reserved is None:
             return
         row = self.rows[self.reserved]
-        row.orphans += not row.has_placeholder
+        row.orphans += state is OutboxState.CANCELLED or not row.has_placeholder
         row.state, row.owner_epoch, row.next_at = state, self.owner_epoch, now
 
     def receive(self, before: "Chat") -> None:
