@@ -287,7 +287,8 @@ class App:
             log.warning("control.elsewhere", reason=str(busy))
 
     def _control_server(self, parts: Parts) -> ControlServer:
-        desk = Desk(parts.database, parts.running, preview_s=max(channel.capabilities.timeout_s for channel in parts.inboxes))
+        preview_s = max(channel.capabilities.timeout_s for channel in parts.inboxes)
+        desk = Desk(parts.database, parts.running, preview_s=preview_s, on_queued=parts.delivery.ring)
         operations: dict[str, Operation] = {
             **data_operations(parts.database, self._settings.storage_config(), desk),
             "ping": self._ping,

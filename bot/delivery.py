@@ -19,7 +19,8 @@ desk. Inside the lane the oldest unfinished row goes first.
 
 Races. Two processes may look at the same row: `outbox.start` and `outbox.resume` let one of them through, the other gets
 ClaimLost and leaves it alone. The sweep leaves fresh rows to the worker that made them (SWEEP_GRACE_MS), which may have
-previews on the screen. A takeover cancels what is not started; during a delivery it makes `record_chunk` raise.
+previews on the screen; words of the desk have no worker and go at once. A takeover cancels what is not started; during a
+delivery it makes `record_chunk` raise.
 """
 
 import asyncio
@@ -143,7 +144,7 @@ class Delivery:
             head, now = await self._database.read(lambda unit: _head(unit, conversation_id))
             if head is None:
                 return True
-            if now - head.next_attempt_at < (0 if head.attempts else min_age_ms):
+            if now - head.next_attempt_at < (min_age_ms if _may_have_previews(head) else 0):
                 return False
             if not await self._attempt(channel, head):
                 return False
@@ -164,10 +165,14 @@ class Delivery:
                     log.warning("delivery.sweep_failed", reason=str(error))
                 await self._wakeup.wait(SWEEP_S)
 
+    def ring(self) -> None:
+        """Let `run` look at once: something was put into the outbox that no worker delivers."""
+        self._wakeup.ring()
+
     def close(self) -> None:
         """Let `run` begin nothing new and return."""
         self._closing = True
-        self._wakeup.ring()
+        self.ring()
 
     async def sweep(self) -> None:
         """Look once for what was left behind, and deliver it. Raises StorageError."""
@@ -304,6 +309,11 @@ def backoff_s(attempts: int) -> float:
 
 async def _head(unit: UnitOfWork, conversation_id: str) -> tuple[OutboxRecord | None, int]:
     return await unit.outbox.head(conversation_id), await unit.now()
+
+
+def _may_have_previews(row: OutboxRecord) -> bool:
+    """Whether its worker may be at work on it. What a person said has no worker, and what was tried is nobody's."""
+    return row.turn_id is not None and not row.attempts
 
 
 def _milliseconds(seconds: float) -> int:

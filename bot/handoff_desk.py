@@ -63,6 +63,7 @@ class Desk:
         preview_s: float,  # the longest that one preview of another process can be on its way
         follow_s: float = FOLLOW_S,  # how long `say` waits for the delivery; 0 where nobody delivers
         end_s: float = END_S,
+        on_queued: Callable[[], None] = lambda: None,  # hears that there is something to deliver
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
@@ -70,6 +71,7 @@ class Desk:
         self._preview_s = preview_s
         self._follow_s = follow_s
         self._end_s = end_s
+        self._on_queued = on_queued
         self._sleep = sleep
 
     async def take(self, conversation_id: str, actor: str) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class Desk:
         if len(words) > MAX_CHARS:
             raise CliError(f"This is too long: at most {MAX_CHARS} characters, not {len(words)}.", code=ExitCode.USAGE)
         row = await self._database.write(lambda unit: _queue(unit, conversation_id, words, actor))
+        self._on_queued()
         row = await self._follow(row) if wait else row
         return {"id": row.id, "state": row.state.value, "error": row.error}
 

@@ -10,12 +10,14 @@ from bot import delivery
 from bot.channels.base import OutgoingReply, Progress
 from bot.channels.fake_platform import PLACEHOLDER, Fault, FaultKind
 from bot.delivery import backoff_s
+from bot.handoff_desk import Desk, NothingRuns
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.records import OutboxState
 from tests.bot.rig import Rig, build_rig, seen
 from tests.conftest import OpenDatabase
 from tests.sizes import record_proof, size
+from tests.storage.world import answer, claim
 
 LOST, LATE, UNREACHABLE, REFUSED = (Fault(kind) for kind in (FaultKind.LOST, FaultKind.LATE, FaultKind.UNREACHABLE, FaultKind.REFUSED))
 PLAIN = {"editing": False}
@@ -147,13 +149,28 @@ async def test_a_fresh_row_is_left_to_its_worker(database: Database, clock: Manu
     """The sweep of another process does not race with the worker that has just committed the answer."""
     rig = await build_rig(database, channel=PLAIN)
     await rig.say("hello")
-    conversation = await rig.conversation()
-    await database.write(lambda unit: unit.outbox.enqueue(conversation.id, "from the desk", owner_epoch=0))
+    await answer(database, await claim(database), reply="of a worker")
     await rig.delivery.sweep()
     assert rig.platform.shown() == ()
     clock.advance(delivery.SWEEP_GRACE_MS)
     await rig.delivery.sweep()
-    assert rig.platform.shown() == ("from the desk",)
+    assert rig.platform.shown() == ("of a worker",)
+
+
+async def test_words_of_the_desk_go_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker has what a person said: the sweep takes it as fresh as it is, as soon as it is told."""
+    monkeypatch.setattr(delivery, "SWEEP_S", 3600.0)
+    rig = await build_rig(database, channel=PLAIN)
+    await rig.say("hello")
+    conversation = await rig.conversation()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rig.delivery.run())
+        await asyncio.sleep(0)
+        desk = Desk(database, NothingRuns(), preview_s=0.0, on_queued=rig.delivery.ring)
+        await desk.take(conversation.id, "ada")
+        await desk.say(conversation.id, "from the desk", "ada", wait=False)
+        await seen(rig, lambda: rig.platform.shown() == ("from the desk",))
+        rig.delivery.close()
 
 
 async def test_two_processes_deliver_a_row_once(database: Database, clock: ManualClock) -> None:
