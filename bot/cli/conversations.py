@@ -92,8 +92,13 @@ def say(
         print_json(said)
     elif said["state"] == "sent":
         note("Sent.")
-    elif said["state"] in {"failed", "unknown"}:
-        raise CliError(f"It is {said['state']}: {said['error']}.", hint=f"Try it again with `kefu outbox retry {said['id']}`.")
+    elif said["state"] == "failed":
+        raise CliError(f"It was refused: {said['error']}.", hint=f"Try it again with `kefu outbox retry {said['id']}`.")
+    elif said["state"] == "unknown":
+        raise CliError(
+            f"It is not known whether it arrived: {said['error']}.",
+            hint=f"`kefu outbox list --state unknown` shows what becomes of {said['id']}: `kefu run` tries it again where that is safe.",
+        )
     else:
         trouble = f" ({said['error']})" if said["error"] else ""
         note(f"It is stored{trouble}; `kefu run` delivers it as soon as it can.")

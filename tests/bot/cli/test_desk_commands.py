@@ -97,6 +97,22 @@ def test_words_come_from_standard_input(program: Program) -> None:
     assert row["text"] == "two\nlines"
 
 
+@pytest.mark.parametrize(
+    ("state", "words", "remedy"),
+    [
+        ("failed", "It was refused: blocked.", "kefu outbox retry 7"),
+        ("unknown", "not known whether it arrived: blocked.", "tries it again"),
+    ],
+)
+def test_what_did_not_arrive_is_told_with_its_remedy(
+    program: Program, monkeypatch: pytest.MonkeyPatch, state: str, words: str, remedy: str
+) -> None:
+    """The person hears whether the platform refused the words or did not answer, and who tries again."""
+    monkeypatch.setattr("bot.cli.conversations.operate", lambda *_, **__: {"id": "7", "state": state, "error": "blocked"})
+    ended = program.call("conversations", "say", "1", "hello")
+    assert (ended.code, words in ended.stderr, remedy in ended.stderr) == (1, True, True)
+
+
 def test_an_unknown_conversation_is_named(program: Program) -> None:
     """A wrong id exits 1 with a sentence, for each command."""
     stored(program, ready_message)
