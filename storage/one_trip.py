@@ -4,7 +4,8 @@ SQLAlchemy drives aiosqlite's cursors in up to four trips: make the cursor, exec
 (measured with `SELECT` by key: 313 instead of 816 µs). Rows are fetched whole, as SQLAlchemy's adapter does anyway.
 
 While a unit of work has the connection, even that trip is saved: a statement that finds its rows by an index takes less time than
-waking a thread twice. What syncs the disk, waits for a lock or reads many rows goes to the thread, so that nothing else waits for it.
+waking a thread twice, and is run by SQLAlchemy's blocking face of the same connection (`without_trips`), which is twice as fast.
+What syncs the disk, waits for a lock or reads many rows goes to the thread, so that nothing else waits for it.
 """
 
 import sqlite3
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import StaticPool
 
 
 class OneTripCursor:
@@ -81,6 +84,14 @@ async def connect(path: Path) -> OneTripConnection:
     connection._thread.daemon = True  # as SQLAlchemy does: a connection that was forgotten must not hold up the exit
     await connection
     return connection
+
+
+def without_trips(driver: OneTripConnection) -> Connection:
+    """Return SQLAlchemy's blocking face of this connection. Statements only: it neither begins nor ends a transaction."""
+    engine = create_engine(
+        "sqlite://", creator=lambda: driver._conn, poolclass=StaticPool, isolation_level="AUTOCOMMIT", pool_reset_on_return=None
+    )
+    return engine.connect()
 
 
 async def driver_of(connection: AsyncConnection) -> OneTripConnection:

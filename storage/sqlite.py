@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -90,6 +90,26 @@ class _Unit:
             self.waiter.set_exception(self.error)
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One connection and its faces."""
+
+    connection: AsyncConnection
+    control: one_trip.OneTripConnection  # for statements that frame the work
+    quick: Connection  # for short statements
+
+    @classmethod
+    async def on(cls, engine: AsyncEngine) -> "_Opened":
+        """Connect."""
+        connection = await engine.connect()
+        control = await one_trip.driver_of(connection)
+        return cls(connection, control, one_trip.without_trips(control))
+
+    async def close(self) -> None:
+        """Give the connection back to its engine."""
+        await self.connection.close()
+
+
 class SqliteBackend:
     """The only owner of a SQLite file."""
 
@@ -101,9 +121,8 @@ class SqliteBackend:
         self._writing = _engine(path, sqlite_pragmas(config), connections=1)
         self._reading = _engine(path, sqlite_reader_pragmas(config), connections=config.pool_size)
         self._readers = asyncio.Semaphore(config.pool_size)
-        self._idle: list[AsyncConnection] = []  # readers; to get one from SQLAlchemy's pool and give it back costs more than a read
-        self._writer: AsyncConnection | None = None
-        self._control: one_trip.OneTripConnection | None = None  # the same connection, for statements that frame the work
+        self._idle: list[_Opened] = []  # readers; to get one from SQLAlchemy's pool and give it back costs more than a read
+        self._writer: _Opened | None = None
         self._waiting: deque[_Unit] = deque()
         self._writing_task: asyncio.Task[None] | None = None
         self._turnstile = asyncio.Lock()  # a group, or one statement that needs the writer alone
@@ -114,19 +133,17 @@ class SqliteBackend:
 
     async def open(self) -> None:
         """Connect, and free the leases that a dead process left: nobody else has this file."""
-        self._writer = await self._writing.connect()
-        self._control = await one_trip.driver_of(self._writer)
+        self._writer = await _Opened.on(self._writing)
         await self.write(_free_leases)
 
     async def read(self, work: Work[T]) -> T:
-        async with self._reader() as connection:
-            control = await one_trip.driver_of(connection)
-            control.is_quick = True
-            await control.control("BEGIN")
+        async with self._reader() as reader:
+            reader.control.is_quick = True
+            await reader.control.control("BEGIN")
             try:
-                return await work(UnitOfWork(connection, self._config, self._clock))
+                return await work(UnitOfWork(reader.connection, self._config, self._clock, reader.quick))
             finally:
-                await control.control("ROLLBACK")
+                await reader.control.control("ROLLBACK")
 
     async def write(self, work: Work[T]) -> T:
         unit = _Unit(work, asyncio.get_running_loop().create_future())
@@ -139,7 +156,7 @@ class SqliteBackend:
         """Rewrite the file without free pages and empty the WAL. Raises DatabaseBusy when a reader stays in the way."""
         async with self._turnstile:
             for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                result = await self._connection.exec_driver_sql(statement)
+                result = await self._opened.connection.exec_driver_sql(statement)
                 if statement != "VACUUM" and result.one()[0]:
                     raise DatabaseBusy("a reader kept the write-ahead log from being emptied; try again")
 
@@ -156,16 +173,16 @@ class SqliteBackend:
         await self._reading.dispose()
 
     @contextlib.asynccontextmanager
-    async def _reader(self) -> AsyncIterator[AsyncConnection]:
+    async def _reader(self) -> AsyncIterator["_Opened"]:
         async with self._readers:
-            connection = self._idle.pop() if self._idle else await self._reading.connect()
+            reader = self._idle.pop() if self._idle else await _Opened.on(self._reading)
             try:
-                yield connection
+                yield reader
             finally:
-                self._idle.append(connection)
+                self._idle.append(reader)
 
     @property
-    def _connection(self) -> AsyncConnection:
+    def _opened(self) -> "_Opened":
         if self._writer is None:
             raise RuntimeError("the database is not open")
         return self._writer
@@ -200,7 +217,8 @@ class SqliteBackend:
     async def _run_unit(self, unit: _Unit) -> None:
         await self._execute("SAVEPOINT unit", is_quick=True)
         try:
-            unit.result = await unit.work(UnitOfWork(self._connection, self._config, self._clock))
+            writer = self._opened
+            unit.result = await unit.work(UnitOfWork(writer.connection, self._config, self._clock, writer.quick))
         except (Exception, asyncio.CancelledError) as error:
             if _is_being_cancelled():
                 raise
@@ -210,10 +228,9 @@ class SqliteBackend:
         await self._execute("RELEASE unit", is_quick=True)
 
     async def _execute(self, statement: str, *, is_quick: bool = False) -> None:
-        if self._control is None:
-            raise RuntimeError("the database is not open")
-        self._control.is_quick = is_quick
-        await self._control.control(statement)
+        control = self._opened.control
+        control.is_quick = is_quick
+        await control.control(statement)
 
     def _answer(self, group: list[_Unit]) -> None:
         for unit in group:

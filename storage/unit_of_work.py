@@ -6,6 +6,7 @@
 A unit lasts milliseconds: no network, no model and no other unit inside it.
 """
 
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.clock import Clock
@@ -24,8 +25,8 @@ from storage.repositories.users import UserRepository
 class UnitOfWork:
     """The repositories of one transaction. Worthless after it."""
 
-    def __init__(self, connection: AsyncConnection, config: StorageConfig, clock: Clock) -> None:
-        self._context = context = Context(connection, config, clock)
+    def __init__(self, connection: AsyncConnection, config: StorageConfig, clock: Clock, quick: Connection | None = None) -> None:
+        self._context = context = Context(connection, config, clock, quick)
         self.inbox = InboxRepository(context)
         self.outbox = OutboxRepository(context)
         self.users = UserRepository(context)

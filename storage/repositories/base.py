@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Row, Table
+from sqlalchemy import Connection, CursorResult, Executable, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,8 +20,9 @@ Parameters = Sequence[dict[str, Any]] | dict[str, Any] | None
 class Context:
     """One transaction. Reads the clock once, so that everything in it happens at one time."""
 
-    def __init__(self, connection: AsyncConnection, config: StorageConfig, clock: Clock) -> None:
+    def __init__(self, connection: AsyncConnection, config: StorageConfig, clock: Clock, quick: Connection | None = None) -> None:
         self.connection = connection
+        self._quick = quick  # the same connection for short statements, where there is one
         self.config = config
         self._clock = clock
         self._now: int | None = None
@@ -33,8 +34,15 @@ class Context:
 
     async def take_time(self) -> None:
         """Let nothing else wait for the statements that follow in this unit: some may read or write many rows."""
+        self._quick = None
         if not self.is_postgres:
             (await one_trip.driver_of(self.connection)).is_quick = False
+
+    async def execute(self, statement: Executable, parameters: Parameters) -> CursorResult[Any]:
+        """Run a statement of this unit."""
+        if self._quick is not None:
+            return self._quick.execute(statement, parameters)
+        return await self.connection.execute(statement, parameters)
 
     async def now(self) -> int:
         """Return the time of this unit in milliseconds."""
@@ -56,7 +64,7 @@ class Repository:
         return await self._context.now()
 
     async def _run(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
-        return await self._context.connection.execute(statement, parameters)
+        return await self._context.execute(statement, parameters)
 
     async def _first(self, statement: Executable, parameters: Parameters = None) -> Row[Any] | None:
         return (await self._run(statement, parameters)).first()

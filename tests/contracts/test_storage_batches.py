@@ -2,27 +2,18 @@
 
 import asyncio
 
-from sqlalchemy import event
-
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.records import InboxState
-from tests.contracts.test_storage_flatness import engines
+from tests.contracts.test_storage_flatness import noted_statements
 from tests.storage.world import accept, answer, claim, item, nothing_to_claim, say
 
 
 async def test_a_batch_costs_a_few_statements(database: Database) -> None:
     """A hundred events from a hundred chats are two statements and the offset."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if statement.startswith(("SELECT", "INSERT", "UPDATE")):
-            seen.append(statement)
-
-    for engine in engines(database):
-        event.listen(engine.sync_engine, "before_cursor_execute", note)
-    assert await accept(database, *(item(f"e{number}", f"chat{number}") for number in range(100)), offset=100) == 100
-    assert len(seen) == 3
+    with noted_statements() as seen:
+        assert await accept(database, *(item(f"e{number}", f"chat{number}") for number in range(100)), offset=100) == 100
+    assert len([statement for statement, _ in seen if statement.startswith(("SELECT", "INSERT", "UPDATE"))]) == 3
 
 
 async def test_a_batch_is_numbered_in_the_order_of_arrival(database: Database) -> None:

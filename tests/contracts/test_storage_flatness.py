@@ -1,10 +1,12 @@
 """What happens with every message costs the same in a full database as in an empty one: no statement reads a table through."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.backend import Work
@@ -29,32 +31,41 @@ _READS_ALL = {
 _EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
 
 
-def engines(database: Database) -> list[AsyncEngine]:
-    """Return the engines that statements of this database run on."""
+def an_engine(database: Database) -> AsyncEngine:
+    """Return an engine that can read this database."""
     backend = database._backend
     if isinstance(backend, SqliteBackend):
-        return [backend._reading, backend._writing]
+        return backend._reading
     assert isinstance(backend, PostgresBackend)
-    return [backend._engine]
+    return backend._engine
 
 
-@pytest.fixture
-def statements(database: Database) -> list[Statement]:
-    """The statements that ran, with their parameters."""
+@contextmanager
+def noted_statements() -> Iterator[list[Statement]]:
+    """Note the statements that run, with their parameters, on whatever connection."""
     seen: list[Statement] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
         if statement.startswith(("SELECT", "UPDATE", "INSERT", "DELETE")):
             seen.append((statement, parameters))
 
-    for engine in engines(database):
-        event.listen(engine.sync_engine, "before_cursor_execute", note)
-    return seen
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def statements(database: Database) -> Iterator[list[Statement]]:
+    """The statements that ran, with their parameters."""
+    with noted_statements() as seen:
+        yield seen
 
 
 async def plan(database: Database, statement: Statement) -> list[str]:
     """Return how the database would find the rows, even if it thinks that its tables are small."""
-    async with engines(database)[0].connect() as connection:
+    async with an_engine(database).connect() as connection:
         if database.dialect == "postgresql":
             await connection.exec_driver_sql("SET enable_seqscan = off")
         rows = (await connection.exec_driver_sql(_EXPLAIN[database.dialect] + statement[0], statement[1])).all()

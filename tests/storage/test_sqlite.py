@@ -282,7 +282,7 @@ async def test_what_takes_time_runs_beside_the_loop() -> None:
         driver._conn.create_function("here", 0, lambda: threading.current_thread() is threading.main_thread())
 
         async def here() -> bool:
-            return bool((await context.connection.execute(text("SELECT here()"))).scalar())
+            return bool((await context.execute(text("SELECT here()"), None)).scalar())
 
         before = await here()
         await context.take_time()
