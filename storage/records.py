@@ -110,7 +110,7 @@ class ConversationRecord:
     owner: Owner
     owner_epoch: int  # raised by every takeover and release
     claim_epoch: int  # raised by every claim
-    waiting_since: int | None  # asks for a person since
+    waiting_since: int | None  # somebody waits for a person since: asked for one, or wrote to the one who has the conversation
     skill: str  # sticky choice; "" = the default skill
     window_start: int  # first turn seq that stands in prompts; moves on by /new and by cutting with hysteresis
     summary: str  # rolling summary of what was cut; "" = none

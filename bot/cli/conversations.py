@@ -30,10 +30,10 @@ def list_conversations(
     limit: Limit = 50,
     before: Annotated[str | None, typer.Option(help="Only those older than this conversation's id.")] = None,
     *,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for a person, longest first.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those in which somebody waits for a person, longest first.")] = False,
     json: Json = False,
 ) -> None:
-    """List the newest conversations."""
+    """List the newest conversations, and in which of them somebody waits for a person: asked for one, or has no answer of the one there."""
     found = operate(prepare(ctx), "conversations.list", limit=limit, before=before, waiting=waiting)
     if json:
         print_json(found)

@@ -30,7 +30,10 @@ class ConversationRepository(HandOverRepository):
         return None if found is None else conversation_record(found)
 
     async def list(self, *, waiting: bool = False, limit: int = 50, before: str | None = None) -> tuple[ConversationRecord, ...]:
-        """Return the newest conversations older than the id `before`; with `waiting`, those that wait for a person, longest first."""
+        """Return the newest conversations older than the id `before`; with `waiting`, those in which somebody waits, longest first.
+
+        Somebody waits who asked for a person, or who wrote to the person that has the conversation and has no answer.
+        """
         statement = select(conversations).limit(limit)
         if waiting:
             statement = statement.where(conversations.c.waiting_since.is_not(None)).order_by(

@@ -72,6 +72,7 @@ _SENT = (
     .where(outbox.c.id == bindparam("which"), outbox.c.state.in_([OutboxState.STARTED, OutboxState.UNKNOWN]))
     .values(state=OutboxState.SENT, error="")
 )
+_WAITS_NO_LONGER = update(conversations).where(conversations.c.id == bindparam("of")).values(waiting_since=None)
 _MOVE = update(outbox).where(outbox.c.id == bindparam("which"), outbox.c.state.in_(bindparam("allowed", expanding=True)))
 _UNBEGUN = outbox.c.state.in_([OutboxState.RESERVED, OutboxState.READY])
 _DROP = (
@@ -112,9 +113,13 @@ class OutboxRepository(OutboxReading, FencedRepository):
             raise NotFound("no such outbox row")
 
     async def enqueue(self, conversation_id: str, words: str, *, owner_epoch: int, reply_to: str = "", extras: str = "") -> OutboxRecord:
-        """Queue what a person says through the desk. Raises ClaimLost when the conversation changed hands since `owner_epoch`."""
+        """Queue what a person says through the desk: nobody waits for a person any more.
+
+        Raises ClaimLost when the conversation changed hands since `owner_epoch`.
+        """
         if (await self._hands(conversation_id)).owner_epoch != owner_epoch:
             raise ClaimLost("the conversation changed hands")
+        await self._run(_WAITS_NO_LONGER, {"of": conversation_id})
         values = {"owner_epoch": owner_epoch, "reply_to": reply_to, "extras": extras}
         row = new_row(self._insert, conversation_id, OutboxState.READY, words, await self._now(), **values)
         return outbox_record((await self._run(row)).one())

@@ -89,7 +89,7 @@ class TurnRepository(FencedRepository):
         if committed is None:
             return await self._stored(turn.id, ClaimLost("this turn exists already"))
         await self._answer_items(held.id, turn)
-        await self._run(_CHANGE, {"of": held.id, **_changes(held, turn)})
+        await self._run(_CHANGE, {"of": held.id, **_changes(held, turn), **await self._waiting(held, turn)})
         return committed, await self._put_reply(held, turn, reply, reply_to)
 
     async def window(self, conversation_id: str, *, after_seq: int = 0, limit: int = 100) -> tuple[TurnRecord, ...]:
@@ -138,6 +138,11 @@ class TurnRepository(FencedRepository):
         if stored is None:
             raise lost
         return turn_record(stored), await OutboxRepository(self._context).of_turn(turn_id)
+
+    async def _waiting(self, held: Row[Any], turn: NewTurn) -> dict[str, int]:
+        """Return the change by which somebody waits for the person who has the conversation, until that person speaks."""
+        is_unanswered = held.owner == Owner.HUMAN and turn.user_text and held.waiting_since is None
+        return {"waiting_since": await self._now()} if is_unanswered else {}
 
     async def _insert_turn(self, held: Row[Any], turn: NewTurn) -> TurnRecord | None:
         """Store the turn; None when its id is taken."""

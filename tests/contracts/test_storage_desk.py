@@ -1,8 +1,9 @@
 """What people say through the desk, as operators read it."""
 
+from storage.clock import ManualClock
 from storage.database import Database
 from storage.records import OutboxRecord, OutboxState
-from tests.storage.world import ready_message
+from tests.storage.world import answer, claim, ready_message, say
 
 
 async def said(database: Database, text: str, chat: str) -> OutboxRecord:
@@ -27,3 +28,25 @@ async def test_the_words_of_people_are_found(database: Database) -> None:
     ]
     assert await database.read(lambda unit: unit.outbox.of_desk(conversation, 1)) == (second,)
     assert await database.read(lambda unit: unit.outbox.of_desk(elsewhere.conversation_id)) == (elsewhere,)
+
+
+async def test_who_writes_to_a_person_waits_until_that_person_speaks(database: Database, clock: ManualClock) -> None:
+    """After a takeover a message without an answer is listed as waiting since the first of them; words of the person end it."""
+    words = await said(database, "I am Ada.", "here")
+    conversation = words.conversation_id
+    assert await waiting(database) == []
+    first = clock.now
+    for event_id in ("2", "3"):
+        await say(database, event_id, chat="here")
+        held = await claim(database)
+        await answer(database, held, reply=None)
+        await database.write(lambda unit, held=held: unit.inbox.release(held))
+        clock.advance(1000)
+    assert await waiting(database) == [(conversation, first)]
+    await database.write(lambda unit: unit.outbox.enqueue(conversation, "Yes?", owner_epoch=words.owner_epoch))
+    assert await waiting(database) == []
+
+
+async def waiting(database: Database) -> list[tuple[str, int | None]]:
+    """Return in which conversations somebody waits, and since when."""
+    return [(found.id, found.waiting_since) for found in await database.read(lambda unit: unit.conversations.list(waiting=True))]
