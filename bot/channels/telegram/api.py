@@ -14,6 +14,7 @@ from telegram.error import TelegramError
 
 from bot.channels.base import ChannelRefused, DeliveryRefused, DeliveryRetry, Document, FileRefused
 from bot.channels.telegram.errors import (
+    AddressUnknown,
     EntitiesRefused,
     MessageGone,
     MethodUnknown,
@@ -42,7 +43,7 @@ class TelegramApi:
     """One bot. Every method raises DeliveryError; a token that is no good raises ChannelRefused where contact is made."""
 
     def __init__(self, token: str, *, base_url: str, timeout_s: float, poll_s: float, limiter: RateLimiter, connections: int = 64) -> None:
-        base_url = base_url.rstrip("/")
+        self.base_url = base_url = base_url.rstrip("/")
         self._poll_s = poll_s
         self._limiter = limiter
         self._transport = Transport(base_url, token, timeout_s=timeout_s, connections=connections + 1)  # one more for the long poll
@@ -202,10 +203,10 @@ class TelegramApi:
     async def _contact(self, call: Awaitable[T]) -> T:
         try:
             return await self._outcome(call)
-        except TokenRefused:
-            pass
+        except TokenRefused as error:
+            or_else = ", or [telegram] base_url is wrong" if isinstance(error, AddressUnknown) else ""
         raise ChannelRefused(
-            "Telegram does not know this token (any more).", "Copy the token whole from @BotFather into TELEGRAM_BOT_TOKEN."
+            f"Telegram does not know this token (any more){or_else}.", "Copy the token whole from @BotFather into TELEGRAM_BOT_TOKEN."
         )
 
     async def _outcome(self, call: Awaitable[T], chat: str = "") -> T:

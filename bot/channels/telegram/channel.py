@@ -58,6 +58,9 @@ RICH_CHARS = 32_768  # Telegram's limit for a rich message
 LONGEST_WAIT_S = 3.0  # for a slot, while a delivery is under way
 CONTACT_FIRST_S = 1.0
 CONTACT_MAX_S = 60.0
+BOT_SETTINGS = "Compare [telegram] in the settings with what @BotFather shows."
+WEBHOOK_SETTINGS = "Compare [telegram] webhook_url and webhook_secret with what Telegram takes: a public https:// address."
+NO_CONTACT = "Check the network, a proxy, and [telegram] base_url; it is tried again until Telegram answers."
 
 log = structlog.get_logger(__name__)
 
@@ -226,20 +229,20 @@ class TelegramChannel:
         server = HttpServer(webhook.application(urlsplit(config.url).path or "/"), config.host, config.port, name="telegram webhook")
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run())
-            await self._until_contact(lambda: self._api.set_webhook(config.url, config.secret, config.max_connections))
+            call = partial(self._api.set_webhook, config.url, config.secret, config.max_connections)
+            await self._until_contact(call, compare=WEBHOOK_SETTINGS)
 
-    async def _until_contact(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what `call` returns, however long Telegram cannot be reached."""
+    async def _until_contact(self, call: Callable[[], Awaitable[T]], *, compare: str = BOT_SETTINGS) -> T:
+        """Return what `call` returns, however long Telegram cannot be reached. `compare` is the remedy for a refusal."""
         delay_s = CONTACT_FIRST_S
         while True:
             try:
                 return await call()
             except DeliveryRefused as error:
-                raise ChannelRefused(
-                    f"Telegram refused: {error}.", "Compare [telegram] in the settings with what @BotFather shows."
-                ) from None
+                raise ChannelRefused(f"Telegram refused: {error}.", compare) from None
             except DeliveryError as error:
-                log.warning("telegram.no_contact", reason=str(error), retry_in_s=delay_s)
+                place = {"base_url": self._api.base_url, "remedy": NO_CONTACT}
+                log.warning("telegram.no_contact", reason=str(error), retry_in_s=delay_s, **place)
             await asyncio.sleep(delay_s)
             delay_s = min(CONTACT_MAX_S, 2 * delay_s)
 

@@ -28,6 +28,10 @@ class TokenRefused(DeliveryRetry):
     """Telegram does not know the token any more. With a new one the same call goes through."""
 
 
+class AddressUnknown(TokenRefused):
+    """404: Telegram does not know the token, or what answers at this address is no Bot API."""
+
+
 class PollConflict(DeliveryRetry):
     """Somebody else polls with this token, or a webhook is set."""
 
@@ -130,4 +134,4 @@ def _bad_request(description: str) -> type[DeliveryRefused]:
 def _not_found(error: Refusal) -> type[DeliveryError]:
     """A server that does not know the token says so too, in the same words."""
     is_method = "method not found" in error.description.lower() or error.method in NEWER_METHODS
-    return MethodUnknown if is_method else TokenRefused
+    return MethodUnknown if is_method else AddressUnknown

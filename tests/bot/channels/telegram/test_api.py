@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bot.channels.base import (
     ChannelRefused,
@@ -28,10 +29,13 @@ from bot.channels.telegram.api import (
     TextTooLong,
     TokenRefused,
 )
+from bot.channels.telegram.channel import WEBHOOK_SETTINGS, TelegramChannel
+from bot.channels.telegram.config import TelegramConfig
 from bot.channels.telegram.fake_chats import Message
 from bot.channels.telegram.fake_faults import Fault, FaultKind
 from bot.channels.telegram.fake_limits import Limits
 from bot.channels.telegram.fake_server import TOKEN, FakeTelegram
+from bot.channels.telegram.groups import ParseRules
 from bot.channels.telegram.render import Entity
 from bot.logs import configure_logging
 from bot.ratelimit import RateLimiter, Rates
@@ -70,6 +74,36 @@ async def failure(call: Awaitable[object]) -> DeliveryError:
     assert error.__cause__ is None
     assert error.__context__ is None
     return error
+
+
+async def test_a_wrong_address_is_thought_of() -> None:
+    """Where nothing is known at the base URL, the operator hears that it may be wrong, not the token alone."""
+    async with FakeTelegram(limits=Limits.none()) as telegram:
+        api = TelegramApi(TOKEN, base_url=f"{telegram.base_url}/elsewhere", timeout_s=5.0, poll_s=0, limiter=RateLimiter(UNLIMITED))
+        with pytest.raises(ChannelRefused, match="base_url is wrong"):
+            await api.open()
+        await api.close()
+
+
+async def test_without_contact_the_log_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt that reaches nobody tells where it tried and what to look at, without the token; a refusal names its settings."""
+    async with FakeTelegram(limits=Limits.none()) as telegram:
+        address = telegram.base_url
+    api = TelegramApi(TOKEN, base_url=address, timeout_s=5.0, poll_s=0, limiter=RateLimiter(UNLIMITED))
+    kefu = TelegramChannel(api, TelegramConfig("1", ParseRules()))
+    monkeypatch.setattr("bot.channels.telegram.channel.CONTACT_FIRST_S", 0.0)
+    outcomes = iter([DeliveryRetry("nobody there"), DeliveryRefused("Telegram said: 400 bad webhook")])
+
+    async def call() -> None:
+        raise next(outcomes)
+
+    with capture_logs() as lines, pytest.raises(ChannelRefused) as caught:
+        await kefu._until_contact(call, compare=WEBHOOK_SETTINGS)
+    await kefu.close()
+    (line,) = lines
+    assert (line["event"], line["base_url"], "[telegram] base_url" in line["remedy"]) == ("telegram.no_contact", address, True)
+    assert SECRET not in str(line)
+    assert "webhook_url" in caught.value.hint
 
 
 async def test_contact_tells_who_we_are() -> None:

@@ -5,6 +5,7 @@ from telegram.error import TelegramError
 
 from bot.channels.base import DeliveryError, DeliveryMoved, DeliveryRefused, DeliveryRetry, DeliveryUnknown
 from bot.channels.telegram.errors import (
+    AddressUnknown,
     EntitiesRefused,
     MessageGone,
     MethodUnknown,
@@ -53,7 +54,7 @@ CASES: tuple[tuple[int, str, type[DeliveryError]], ...] = (
     (400, "Bad Request: ENTITY_BOUNDS_INVALID", EntitiesRefused),
     (400, "Bad Request: ENTITIES_TOO_LONG", EntitiesRefused),
     (401, "Unauthorized", TokenRefused),
-    (404, "Not Found", TokenRefused),
+    (404, "Not Found", AddressUnknown),
     (404, "Not Found: method not found", MethodUnknown),
     (409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running", PollConflict),
     (500, "Internal Server Error", DeliveryUnknown),
