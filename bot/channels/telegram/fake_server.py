@@ -6,6 +6,7 @@ what it claims, and why. As a process: `python -m bot.channels.telegram.fake_ser
 
 import argparse
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -255,16 +256,17 @@ def _later(seconds: float, action: Callable[[], None]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A fake Telegram Bot API server for tests. Prints its URL.")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--token", default=TOKEN)
-    parser.add_argument("--username", default="kefu_bot")
-    parser.add_argument("--api-version", default="10.4")
-    parser.add_argument("--pace", type=float, default=1.0)
-    parser.add_argument("--no-limits", action="store_true")
-    parser.add_argument("--webhook-repeats", type=float, default=0.0)
-    parser.add_argument("--transcript", type=int, default=None, help="how many calls are remembered")
-    parser.add_argument("--fault", action="append", default=[], metavar="KIND=RATE[:AFTER_S]", help="for example lost=0.05 or busy=0.01:5")
+    add = parser.add_argument
+    add("--port", type=int, default=0, help="where to listen on 127.0.0.1; 0 = any free port")
+    add("--seed", type=int, default=0, help="of the random faults")
+    add("--token", default=TOKEN, help="the only token that is taken")
+    add("--username", default="kefu_bot", help="name of the bot")
+    add("--api-version", default="10.4", help="what the server knows: a Bot API version")
+    add("--pace", type=float, default=1.0, help="scales the pauses that Telegram makes by itself; 0 = none")
+    add("--no-limits", action="store_true", help="lift the limits of rate and size")
+    add("--webhook-repeats", type=float, default=0.0, metavar="RATE", help="share of the webhook's updates that come twice")
+    add("--transcript", type=int, default=None, metavar="N", help="how many calls are remembered; all, if not given")
+    add("--fault", action="append", default=[], metavar="KIND=RATE[:AFTER_S]", help="for example lost=0.05 or busy=0.01:5")
     return parser.parse_args()
 
 
@@ -292,5 +294,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
         await asyncio.Event().wait()
 
 
+def _main() -> None:
+    arguments = _arguments()
+    try:
+        asyncio.run(_serve(arguments))
+    except OSError as error:
+        sys.exit(f"Port {arguments.port} cannot be listened on: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(_arguments()))
+    _main()

@@ -1,5 +1,6 @@
 """The fake server as a process of its own, and the client that plays the people from outside."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,24 @@ def client() -> Iterator[FakeTelegramClient]:
 
 def call(client: FakeTelegramClient, method: str, **params: object) -> httpx2.Response:
     return httpx2.post(f"{client.base_url}/bot{TOKEN}/{method}", json=params, trust_env=False)
+
+
+def test_a_port_in_use_ends_with_a_sentence(client: FakeTelegramClient) -> None:
+    """Who starts it twice on one port hears so in one line, and gets no traceback."""
+    port = client.base_url.rpartition(":")[2]
+    command = [sys.executable, "-m", "bot.channels.telegram.fake_server", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert ended.stderr.startswith(f"Port {port} cannot be listened on")
+
+
+def test_the_options_are_explained() -> None:
+    """--help says of each option what it is for."""
+    command = [sys.executable, "-m", "bot.channels.telegram.fake_server", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}).stdout
+    options = told.split("\n  --")[1:]
+    assert len(options) == 10
+    assert all(len(option.split()) > 3 for option in options)
 
 
 def test_people_write_and_see(client: FakeTelegramClient) -> None:
