@@ -108,7 +108,11 @@ def test_what_did_not_arrive_is_told_with_its_remedy(
     program: Program, monkeypatch: pytest.MonkeyPatch, state: str, words: str, remedy: str
 ) -> None:
     """The person hears whether the platform refused the words or did not answer, and who tries again."""
-    monkeypatch.setattr("bot.cli.conversations.operate", lambda *_, **__: {"id": "7", "state": state, "error": "blocked"})
+
+    def answered(*_arguments: object, **_named: object) -> dict[str, str]:
+        return {"id": "7", "state": state, "error": "blocked"}
+
+    monkeypatch.setattr("bot.cli.conversations.operate", answered)
     ended = program.call("conversations", "say", "1", "hello")
     assert (ended.code, words in ended.stderr, remedy in ended.stderr) == (1, True, True)
 
