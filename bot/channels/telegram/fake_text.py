@@ -56,12 +56,13 @@ def shown_as(
     _require_utf8(text)
     own = _sorted([entity for entity in map(_parsed, entities) if entity is not None])
     _require_inside(text, own)
-    clean, own = _trimmed(*_cleaned(text, own))
+    clean, own = _cleaned(text, own)
+    clean, own = _trimmed(clean, _nestable(own))
     if not clean and not allow_empty:
         raise TextRefused("text must be non-empty")
     if utf16_length(clean) > limit:
         raise TextRefused("message is too long" if limit == TEXT_LIMIT else "message caption is too long")
-    own = _nestable(own)[:KEPT_ENTITIES]
+    own = own[:KEPT_ENTITIES]
     _require_small(own)
     return clean, own
 
@@ -173,10 +174,10 @@ def _trimmed(text: str, entities: list[dict[str, Any]]) -> tuple[str, list[dict[
     right = text.rstrip(" \n")
     end = utf16_length(right)
     clipped = [{**entity, "length": min(entity["length"], end - entity["offset"])} for entity in entities if entity["offset"] < end]
+    clipped = [entity for entity in clipped if not _is_blank(right, entity)]  # before the left end: what is not shown holds no blank
     first = min((entity["offset"] for entity in clipped), default=end)
     left = min(len(right) - len(right.lstrip(" \n")), first)
-    moved = [{**entity, "offset": entity["offset"] - left} for entity in clipped] if left else clipped
-    return right[left:], [entity for entity in moved if not _is_blank(right[left:], entity)]
+    return right[left:], [{**entity, "offset": entity["offset"] - left} for entity in clipped]
 
 
 def _is_blank(text: str, entity: Entity) -> bool:
