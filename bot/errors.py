@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from bot.channels.base import ChannelRefused
-from dialogue.errors import DialogueError, EngineError, ModelDownloadFailed, ModelError, ModelReferenceInvalid
+from dialogue.errors import ConfigurationInvalid, DialogueError, EngineError, ModelDownloadFailed, ModelError, ModelReferenceInvalid
 from storage.errors import ClaimLost, DatabaseBusy, DatabaseUnavailable, DatabaseUrlInvalid, SchemaMismatch, StorageError
 
 
@@ -77,6 +77,7 @@ _RULES: tuple[tuple[type[Exception], ExitCode, str], ...] = (  # the first that 
     (ModelDownloadFailed, ExitCode.TEMPORARY, "Run the command again: what has arrived is kept where it can be."),
     (ModelError, ExitCode.FAILURE, "Run `kefu models pull` to fetch the model again."),
     (EngineError, ExitCode.TEMPORARY, "Run `kefu doctor --deep`: it starts the engine and says what is wrong."),
+    (ConfigurationInvalid, ExitCode.CONFIGURATION, ""),
     (DialogueError, ExitCode.FAILURE, ""),
 )
 
@@ -123,7 +124,7 @@ def _describe_one(error: BaseException) -> Failure:
 def _describe_other(error: BaseException) -> Failure:
     for kind, code, hint in _RULES:
         if isinstance(error, kind):
-            return Failure(str(error), hint, code)
+            return Failure(str(error), getattr(error, "hint", "") or hint, code)
     if isinstance(error, OSError) and error.errno is not None:
         return _describe_system(error)
     return Failure(

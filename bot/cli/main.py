@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli.lazy import LazyCommand, LazyGroup
+from bot.cli.lazy import LazyCommand, LazyGroup, find_target
 from bot.cli.session import LogLevel, Session
 from bot.cli.version import print_version
 from bot.errors import ExitCode, describe, leaves
@@ -78,6 +78,7 @@ def options(
     session.log_level = log_level
     session.log_json = log_json
     session.debug = debug
+    session.program_config = lambda: find_target("bot.cli.mounted:program_config")(ctx)
 
 
 def main() -> None:

@@ -1,0 +1,22 @@
+"""What a mounted program is handed: the settings as frozen values of `dialogue` and `storage`."""
+
+import typer
+
+from bot.cli.prepare import prepare
+from bot.model_files import model_sources
+from dialogue.config import ProgramConfig
+
+
+def program_config(ctx: typer.Context) -> ProgramConfig:
+    """Load the settings and set up the logs. Raises SettingsError."""
+    settings = prepare(ctx)
+    sources = model_sources(settings)
+    return ProgramConfig(
+        dialogue=settings.dialogue_config(),
+        engine=settings.engine_config(),
+        storage=settings.storage_config(),
+        data_dir=settings.data_dir,
+        index_url=sources.index_url,
+        hub_url=sources.hub_url,
+        hub_token=sources.hub_token,
+    )

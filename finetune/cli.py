@@ -1,0 +1,18 @@
+"""`kefu finetune`: one command for each step from data to an adapter with a verdict. The commands themselves are in `commands/`."""
+
+from typing import Final
+
+import typer
+
+app: Final = typer.Typer(
+    name="finetune",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="The way: prepare, train, evaluate; then `kefu adapters promote`.",
+)
+
+
+@app.callback()
+def group() -> None:
+    """Train an adapter on your own conversations."""

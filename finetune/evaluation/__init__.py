@@ -1,0 +1,1 @@
+"""Candidate, incumbent and base side by side: scores, intervals, verdict, report."""
