@@ -1,1 +1,1 @@
-"""Tests of the edge: channels, the way in, the way out, and what keeps them running."""
+"""Tests of the room `finetune`."""
