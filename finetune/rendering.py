@@ -4,7 +4,8 @@
            ─► the same messages with the reply ─► ChatTemplate.render_chat ─► ids, loss mask
 
 Skill, context and budget are those of the chat; nothing here knows what stands in a prompt. A dialogue is one row: its old
-turns are the history of its last, and every reply in it is learned.
+turns are the history of its last, and every reply in it is learned. Some templates write an old reply otherwise than the
+one that is asked for (Qwen3 puts an empty thought before the last one only): there, each turn is a row of its own.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Final
 from dialogue.budget import Limits
 from dialogue.chat_template import ChatTemplate
 from dialogue.config import DialogueConfig
-from dialogue.errors import RequestTooLong
+from dialogue.errors import RequestTooLong, TemplateError
 from dialogue.messages import ChatMessage, Role
 from dialogue.prompt import Context, Prompt, PromptBuilder
 from dialogue.skills.base import PromptPlan, Refusal, Skill, SkillInput
@@ -54,6 +55,7 @@ class RowRenderer:
     tokenizer: Tokenizer
     skills: Mapping[str, Skill]
     builder: PromptBuilder
+    joins_turns: bool  # whether all replies of a dialogue can be learned in one row
 
     def plan(self, sample: Sample) -> PromptPlan:
         """Return the plan of the sample's last turn. Raises Unrenderable."""
@@ -76,19 +78,44 @@ class RowRenderer:
         return prompt
 
     def row(self, sample: Sample) -> Row:
-        """Return the row of the whole sample, every reply in it trained. Raises Unrenderable."""
+        """Return the row of the sample's last turn; the replies before it are trained too where they can be. Raises Unrenderable."""
+        prompt = self.prompt(sample)
         reply = ChatMessage(Role.ASSISTANT, sample.answer)
-        rendered = self.template.render_chat([*self.prompt(sample).messages, reply], add_generation_prompt=False)
+        rendered = self.template.render_chat([*prompt.messages, reply], add_generation_prompt=False)
         if len(rendered.ids) > self.builder.limits.context:
             raise Unrenderable("too long")
-        return Row(rendered.ids, rendered.loss_mask)
+        if self.joins_turns:
+            return Row(rendered.ids, rendered.loss_mask)
+        start = len(prompt.ids)
+        return Row(rendered.ids, (*(False for _ in prompt.ids), *rendered.loss_mask[start:]))
+
+    def rows(self, sample: Sample) -> tuple[Row, ...]:
+        """Return the rows in which every reply of the sample is trained once. Raises Unrenderable."""
+        if self.joins_turns:
+            return (self.row(sample),)
+        ends = range(2, len(sample.turns) + 1, 2)
+        return tuple(self.row(_piece(sample, 0, end)) for end in ends)
 
 
 def build_renderer(template: ChatTemplate, tokenizer: Tokenizer, config: DialogueConfig, row_tokens: int) -> RowRenderer:
-    """Return the renderer of a model for rows of at most `row_tokens` tokens."""
+    """Return the renderer of a model for rows of at most `row_tokens` tokens.
+
+    Raises TemplateError when the model's template writes a reply otherwise than it asks for it.
+    """
     limits = Limits(context=row_tokens, reply=min(config.max_reply_tokens, row_tokens // 4), history=row_tokens)
     builder = PromptBuilder(template, lambda text: len(tokenizer.encode(text)), limits)
-    return RowRenderer(template, tokenizer, load_skills(config, installed=()), builder)
+    return RowRenderer(template, tokenizer, load_skills(config, installed=()), builder, _joins_turns(template))
+
+
+def _joins_turns(template: ChatTemplate) -> bool:
+    """Whether a chat of two turns begins with what the chat sends to have its first reply made. Raises TemplateError."""
+    roles = (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.USER, Role.ASSISTANT)
+    chat = [ChatMessage(role, f"probe {number}") for number, role in enumerate(roles)]
+    whole = template.render_chat(chat, add_generation_prompt=False).ids
+    asked = [template.render_chat(chat[:length]).ids for length in (2, 4)]
+    if whole[: len(asked[1])] != asked[1]:
+        raise TemplateError("The chat template writes a reply otherwise than it asks for it, so nothing can be trained with it.")
+    return whole[: len(asked[0])] == asked[0]
 
 
 def skill_input(sample: Sample) -> SkillInput:
@@ -127,7 +154,7 @@ def day_of(sample: Sample) -> date:
 
 
 def windows(sample: Sample, renderer: RowRenderer) -> Sequence[Sample]:
-    """Cut a dialogue that is too long for one row at turn borders; what does not even fit alone is left out.
+    """Cut a dialogue that is too long for one row at the borders of turns; what does not even fit alone is left out.
 
     A dialogue that fits is returned as it is. Passages stay with the last turn.
     """
