@@ -163,7 +163,9 @@ def test_a_dialogue_is_one_row_elsewhere() -> None:
 def test_a_template_that_asks_otherwise_than_it_writes_is_refused() -> None:
     """A template whose opening of a reply is not how it writes a reply cannot be trained with."""
     tokenizer = tiny_tokenizer("smollm").load()
-    source = template_source("chatml").replace("assistant\\n' }}", "assistant:' }}")
+    source = template_source("chatml").replace(
+        "add_generation_prompt %}{{ '<|im_start|>assistant\n", "add_generation_prompt %}{{ '<|im_start|>assistant:"
+    )
     assert source != template_source("chatml")
     with pytest.raises(TemplateError, match="asks for it"):
         build_renderer(ChatTemplate(source, tokenizer), tokenizer, CONFIG, 8192)
