@@ -6,7 +6,7 @@ mistakes. A resolved recipe (`model_dump_json`) has absolute paths and is all th
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -27,6 +27,9 @@ class Section(BaseModel):
     """Unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class SourceSection(Section):
@@ -147,26 +150,39 @@ class Recipe(Section):
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Paths in it become absolute. Raises RecipeInvalid with file and key."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeInvalid(f"The recipe {path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise RecipeInvalid(f"The recipe {path} is no TOML: {error}.") from None
-    return parse_recipe(values, str(path), path.parent.absolute())
+    return parse_recipe(read_toml(path), str(path), path.parent.absolute())
 
 
 def parse_recipe(values: dict[str, Any], name: str, folder: Path) -> Recipe:
     """Return the recipe in `values`, known to people as `name`. Raises RecipeInvalid."""
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise RecipeInvalid(f"{name}: {key}: {first['msg']}.") from None
+    recipe = validated(Recipe, values, name)
     names = [source.name for source in recipe.source]
     if len(set(names)) < len(names):
         raise RecipeInvalid(f"{name}: source: two sources have the same name.")
     sources = tuple(s if s.path is None else s.model_copy(update={"path": folder / s.path.expanduser()}) for s in recipe.source)
-    model = recipe.model if recipe.model.startswith(("pypi:", "hf:")) else str(folder / recipe.model)
-    return recipe.model_copy(update={"source": sources, "model": model})
+    return recipe.model_copy(update={"source": sources, "model": absolute_reference(recipe.model, folder)})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what stands in a recipe file. Raises RecipeInvalid."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeInvalid(f"The recipe {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise RecipeInvalid(f"The recipe {path} is no TOML: {error}.") from None
+
+
+def validated(model: type[S], values: dict[str, Any], name: str) -> S:
+    """Return `values` as a recipe of the type `model`. Raises RecipeInvalid with the key that is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise RecipeInvalid(f"{name}: {key}: {first['msg']}.") from None
+
+
+def absolute_reference(reference: str, folder: Path) -> str:
+    """Return a model reference whose path, if it is one, counts from `folder`."""
+    return reference if reference.startswith(("pypi:", "hf:")) else str(folder / Path(reference).expanduser())
