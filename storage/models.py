@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -267,7 +268,13 @@ adapter_releases: Final = Table(
     Column("status", Text, nullable=False),
     _words("verdict"),
     _time("created_at"),
+    Column("passed", Boolean, nullable=False, server_default=false()),
+    _words("forced_reason"),
+    _words("base_forms"),
+    Column("skills", Text, nullable=False, server_default="chat,support"),
+    _count("activation"),
     CheckConstraint("status IN ('candidate', 'canary', 'active', 'retired', 'rejected')", name="status"),
+    CheckConstraint("status <> 'active' OR passed OR forced_reason <> ''", name="verdict"),  # whatever program writes here
 )
 _ACTIVE = text("status = 'active'")
 Index("ix_adapter_releases_active", adapter_releases.c.base_model_sha256, unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)

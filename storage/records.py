@@ -5,6 +5,9 @@ Times are integer milliseconds since the Unix epoch, by the database's clock (`s
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+ADAPTED_SKILLS: Final = ("chat", "support")  # what an adapter answers if nobody says otherwise: support data teaches nothing else
 
 
 class InboxState(StrEnum):
@@ -46,6 +49,8 @@ class TurnStatus(StrEnum):
 
 
 class ReleaseStatus(StrEnum):
+    """candidate → active → retired → active …; a candidate whose verdict says no is rejected. Canary is not in use yet."""
+
     CANDIDATE = "candidate"
     CANARY = "canary"
     ACTIVE = "active"
@@ -227,6 +232,11 @@ class AdapterReleaseRecord:
     status: ReleaseStatus
     verdict: str  # JSON of the evaluation gate; "" = none yet
     created_at: int
+    passed: bool = False  # what the verdict says; the database lets nothing else become active, unless forced
+    forced_reason: str = ""  # why somebody activated it without a passed verdict; "" = nobody did
+    base_forms: tuple[str, ...] = ()  # sha256 of other forms of the base model that it fits as well: dequantised, quantised
+    skills: tuple[str, ...] = ADAPTED_SKILLS  # those that it answers; the others keep the base model
+    activation: int = 0  # its place in the order in which releases were activated; 0 = never was
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ class AuditRepository(Repository):
             statement = statement.where(audit.c.id < before)
         return tuple(audit_record(row) for row in await self._all(statement))
 
+    async def of(self, subject: str, action: str) -> tuple[AuditRecord, ...]:
+        """Return the lines that say that this was done to this subject, oldest first."""
+        rows = await self._all(select(audit).where(audit.c.subject == subject, audit.c.action == action).order_by(audit.c.id))
+        return tuple(audit_record(row) for row in rows)
+
     async def _page(self, after: int) -> tuple[AuditRecord, ...]:
         rows = await self._all(select(audit).where(audit.c.id > after).order_by(audit.c.id).limit(_PAGE))
         return tuple(audit_record(row) for row in rows)

@@ -10,9 +10,8 @@ from sqlalchemy import text
 from storage.backend import Work
 from storage.clock import ManualClock
 from storage.database import Database
-from storage.errors import NotFound, StorageError
-from storage.ids import new_id
-from storage.records import AdapterReleaseRecord, NewInboxItem, Owner, ProfileRecord, ReleaseStatus, TurnRecord
+from storage.errors import NotFound
+from storage.records import NewInboxItem, Owner, ProfileRecord, TurnRecord
 from storage.unit_of_work import UnitOfWork
 from tests.storage.world import ACCOUNT, CHANNEL, accept, answer, claim, item, nothing_to_claim, say
 
@@ -143,27 +142,6 @@ async def test_feedback_belongs_to_the_turn_and_its_user(database: Database) -> 
         await database.write(lambda unit: unit.feedback.rate(private.id, private.user_id, 5))
     assert {row.turn_id for row in await database.read(lambda unit: unit.feedback.list())} == {private.id, group.id}
     assert [row.turn_id for row in await database.read(lambda unit: unit.feedback.list(rating=-1))] == [private.id]
-
-
-async def test_a_base_model_has_one_active_release(database: Database) -> None:
-    """Activating retires the one before, is audited, and the database itself refuses a second active one."""
-    first, second, elsewhere = [AdapterReleaseRecord(new_id(), "shop", base, "/a", "0", ReleaseStatus.CANDIDATE, "", 0) for base in "xxy"]
-    for release in (first, second, elsewhere):
-        await database.write(lambda unit, release=release: unit.adapters.add(release))
-        await database.write(lambda unit, release=release: unit.adapters.set_status(release.id, ReleaseStatus.ACTIVE, "owner"))
-    statuses = {release.id: release.status for release in await database.read(lambda unit: unit.adapters.list())}
-    assert statuses == {first.id: ReleaseStatus.RETIRED, second.id: ReleaseStatus.ACTIVE, elsewhere.id: ReleaseStatus.ACTIVE}
-    active = await database.read(lambda unit: unit.adapters.active("x"))
-    assert active is not None
-    assert active.id == second.id
-    assert await database.read(lambda unit: unit.adapters.active("z")) is None
-    lines = await database.read(lambda unit: unit.audit.list(limit=1))
-    assert (lines[0].actor, lines[0].detail) == ("owner", "candidate -> active")
-    force = text("UPDATE adapter_releases SET status = 'active'")
-    with pytest.raises(StorageError):
-        await database.write(lambda unit: unit._context.connection.execute(force))
-    with pytest.raises(NotFound):
-        await database.write(lambda unit: unit.adapters.set_verdict("gone", "{}"))
 
 
 async def test_the_audit_log_shows_every_change(database: Database) -> None:
