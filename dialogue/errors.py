@@ -14,6 +14,7 @@ DialogueError
 │   ├── ModelDownloadFailed     no network, full disk, the server refused
 │   └── ModelHashMismatch
 ├── TemplateError               a chat template that cannot be rendered safely
+├── TaskUnsupported             a task that a model cannot do, such as a pair of languages that it does not know
 ├── ConfigurationInvalid        what an owner wrote cannot be followed; somebody must change it first
 ├── SkillInvalid                an installed skill that cannot be used, or a default skill that does not exist
 └── DocumentInvalid             the document of a turn that cannot be read
@@ -80,6 +81,15 @@ class ModelHashMismatch(ModelError):
 
 class TemplateError(DialogueError):
     """A chat template that cannot be rendered safely."""
+
+
+class TaskUnsupported(DialogueError):
+    """A task that a model cannot do. Languages are IETF tags; "" = unknown, or no translation was asked for."""
+
+    def __init__(self, message: str, source: str = "", target: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+        self.target = target
 
 
 class ConfigurationInvalid(DialogueError):

@@ -6,6 +6,7 @@ An engine deals in token ids and adapters. It knows no users, no conversations a
     scripted    answers by rule; ships for tests
     llamacpp    llama.cpp in a supervised child process; the default on a CPU
     remote      servers that take id arrays at /v1/completions
+    seq2seq     encoder–decoders on torch, in a supervised child process
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -42,12 +43,13 @@ class GenerationRequest:
     """One generation. Retrying it is the caller's decision; `request_id` stays the same across retries."""
 
     request_id: str
-    prompt: tuple[int, ...]  # token ids, template structure included
+    prompt: tuple[int, ...]  # token ids, template structure included; of the encoder, where there is one
     sampling: SamplingParams
     adapter: str | None = None  # AdapterRef.name; None = base model
     cache_key: str = ""  # requests with equal keys continue one another: their KV is worth keeping
     fair_key: str = ""  # whose request it is, for fairness between users
     deadline_s: float = 120.0  # seconds from submission until the answer is worthless
+    decoder_prompt: tuple[int, ...] = ()  # encoder–decoders only: ids that the reply begins with, start token included; () = model's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,12 @@ def request_to_plain(request: GenerationRequest) -> Frame:
 
 def request_from_plain(value: Mapping[str, Any]) -> GenerationRequest:
     sampling: Frame = {**value["sampling"], "stop": tuple(value["sampling"]["stop"])}
-    arguments: Frame = {**value, "prompt": tuple(value["prompt"]), "sampling": SamplingParams(**sampling)}
+    arguments: Frame = {
+        **value,
+        "prompt": tuple(value["prompt"]),
+        "decoder_prompt": tuple(value["decoder_prompt"]),
+        "sampling": SamplingParams(**sampling),
+    }
     return GenerationRequest(**arguments)
 
 
