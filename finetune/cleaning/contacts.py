@@ -15,6 +15,20 @@ _PERSONAL_LINK: Final = re.compile(
     re.IGNORECASE,
 )
 _REGIONS: Final = ("US", "CN", "GB")
+_ENOUGH_DIGITS: Final = re.compile(r"\d(?:[^\d\n]{0,4}\d){5}")
+_PHONE_WORDS: Final = (
+    r"(?:\b(?:tele)?(?:phones?|fax)\b|\b(?:tel|mobile|cell|whatsapp|call(?:s|ed|ing)?|text|sms|dial|ring|reach(?:ed)?|contact)\b"
+    r"|\b(?:answering|messages|registered)\b"
+    r"|\bmy number\b|电话|手机|传真|联系方式|微信)"
+)
+_ANNOUNCED: Final = re.compile(
+    rf"{_PHONE_WORDS}(?P<between>[^\d;!?]{{0,25}}?)(?P<number>(?<![\w.])[+(]?\d(?:[ ().-]{{0,2}}\d){{5,14}}(?![\w-]))", re.IGNORECASE
+)
+_OTHER_NUMBER: Final = re.compile(
+    r"\b(?:order|ticket|case|ref(?:erence)?|invoice|account|tracking|booking|confirmation|id|codes?|pin|card|policy|number of)\b"
+    r"|订单|单号|编号|号码牌|验证码",
+    re.IGNORECASE,
+)
 
 
 def find_emails(text: str) -> Iterator[Span]:
@@ -28,7 +42,16 @@ def find_links(text: str) -> Iterator[Span]:
 
 
 def find_phones(text: str) -> Iterator[Span]:
-    """Yield phone numbers: international ones, and those that are written as one writes them in one of a few countries."""
+    """Yield phone numbers: as one writes them in the world or in one of a few countries, and in any way after words that announce one."""
+    if not _ENOUGH_DIGITS.search(text):
+        return
     for region in _REGIONS:
         for match in PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING):
             yield Span(match.start, match.end, "PHONE")
+    for announced in _ANNOUNCED.finditer(text):
+        if not _OTHER_NUMBER.search(announced["between"]) and not _is_date(announced["number"]):
+            yield Span(*announced.span("number"), "PHONE")
+
+
+def _is_date(text: str) -> bool:
+    return re.match(r"(?:19|20)\d\d[-. ]\d\d?[-. ]\d\d?\b", text) is not None

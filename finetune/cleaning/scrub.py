@@ -10,14 +10,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from finetune.cleaning.addresses import find_addresses
 from finetune.cleaning.contacts import find_emails, find_links, find_phones
-from finetune.cleaning.numbers import find_cards, find_ibans, find_ips, find_national_ids
+from finetune.cleaning.national_ids import find_national_ids
+from finetune.cleaning.numbers import find_cards, find_ibans, find_ips
+from finetune.cleaning.people import find_people
+from finetune.cleaning.people_zh import find_chinese_people
 from finetune.cleaning.spans import PLACEHOLDER, Span, choose
 
 Finder = Callable[[str], Iterable[Span]]
 
 # The surest first: where two find the same characters, the earlier one names them.
-FINDERS: Final[tuple[Finder, ...]] = (find_emails, find_links, find_ips, find_ibans, find_cards, find_national_ids, find_phones)
+FINDERS: Final[tuple[Finder, ...]] = (
+    find_emails,
+    find_links,
+    find_ips,
+    find_ibans,
+    find_cards,
+    find_national_ids,
+    find_phones,
+    find_addresses,
+    find_people,
+    find_chinese_people,
+)
 
 
 class Scrubber:
