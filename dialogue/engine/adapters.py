@@ -8,9 +8,10 @@ are checked against the model that will be served. What is not expected is refus
 
 import hashlib
 import os
+import re
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from dialogue.engine.adapter_schema import ATTENTION, AdapterConfig, Projection, parse_config, strict_json
+from dialogue.engine.adapter_schema import ATTENTION, AdapterConfig, Config, Projection, parse_config, parse_lora_config, strict_json
 from dialogue.errors import AdapterRejected
 
 Matrix = npt.NDArray[np.float32]
@@ -28,13 +29,19 @@ Matrix = npt.NDArray[np.float32]
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 TOLERATED_FILE = "README.md"  # PEFT writes one beside every adapter; it is never opened
-BASE_HASH_KEY = "base_model_sha256"  # in the metadata of the weights; Kefu's training writes it
+# In the metadata of the weights, written by Kefu's training: one sha256 or several, separated by commas.
+BASE_HASH_KEY = "base_model_sha256"  # what it was trained on
+BASE_FORMS_KEY = "base_model_forms"  # further forms of that model: dequantised, quantised
+TOKENIZER_HASH_KEY = "tokenizer_sha256"
+TEMPLATE_HASH_KEY = "template_sha256"
 
 # Every bound of an adapter folder stands here.
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 2 * 1024 * 1024
 MAX_WEIGHTS_BYTES = 4 * 1024**3
+MAX_HASHES = 64  # of one kind
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
@@ -48,6 +55,17 @@ class BaseModelFacts:
     heads: int
     kv_heads: int
     projections: Mapping[Projection, tuple[int, int]]  # (outputs, inputs) of each linear layer, equal in all layers
+    tokenizer_sha256: str = ""  # of the tokenizer that is served; "" = not known, and then nothing fits an adapter that asks for one
+    template_sha256: str = ""  # the same of the chat template
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What an adapter says it was trained with; () = it does not say."""
+
+    bases: tuple[str, ...] = ()  # sha256 of model files that it fits, the one that it was trained on first
+    tokenizers: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,21 @@ class CheckedAdapter:
     config: AdapterConfig
     pairs: Mapping[tuple[int, Projection], LoraPair]  # by layer and projection
     sha256: str  # of both files together
-    base_model_sha256: str | None  # what the adapter says it was trained on
+    pins: Pins
+
+    @property
+    def base_model_sha256(self) -> str | None:
+        """What the adapter says it was trained on."""
+        return self.pins.bases[0] if self.pins.bases else None
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedAdapter:
+    """An adapter that is harmless, whatever base it belongs to."""
+
+    config: AdapterConfig
+    sha256: str  # of both files together
+    pins: Pins
 
 
 def load_adapter(folder: Path, base: BaseModelFacts, *, allow_unpinned: bool = False) -> CheckedAdapter:
@@ -79,24 +111,23 @@ def load_adapter(folder: Path, base: BaseModelFacts, *, allow_unpinned: bool = F
         config_bytes = _read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES)
         config = parse_config(config_bytes)
         weights = _read(descriptor, WEIGHTS_FILE, min(MAX_WEIGHTS_BYTES, _largest_weights(config, base)))
-    pin = _pinned_base(weights)
-    if (pin is None and not allow_unpinned) or pin not in {None, base.sha256}:
-        raise AdapterRejected("The adapter was trained on another base model." if pin else f"The adapter lacks {BASE_HASH_KEY}.")
+    pins = _pins(weights)
+    _check_pins(pins, base, allow_unpinned=allow_unpinned)
     pairs = _pairs(_tensors(weights, config, base), config, base)
-    digest = hashlib.sha256(hashlib.sha256(config_bytes).digest() + hashlib.sha256(weights).digest())
-    return CheckedAdapter(config, pairs, digest.hexdigest(), pin)
+    return CheckedAdapter(config, pairs, _digest(config_bytes, weights), pins)
 
 
-def inspect_adapter(folder: Path) -> AdapterConfig:
-    """Return the configuration of an adapter that another program will load: everything is checked but the fit to its base.
+def inspect_adapter(folder: Path) -> InspectedAdapter:
+    """Return what is known of an adapter that another program will load: everything is checked but the fit to its base.
 
     Raises AdapterRejected.
     """
     with _opened(folder) as descriptor:
         _check_entries(descriptor)
-        config = parse_config(_read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES))
+        config_bytes = _read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES)
+        config = parse_config(config_bytes)
         weights = _read(descriptor, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
-    _pinned_base(weights)
+    pins = _pins(weights)
     entries = _parsed(weights)
     names = {tensor_name(layer, name, side) for layer in range(len(entries)) for name in config.projections for side in "AB"}
     for name, entry in entries:
@@ -104,7 +135,11 @@ def inspect_adapter(folder: Path) -> AdapterConfig:
         if len(shape) != 2 or shape[0 if ".lora_A." in name else 1] != config.r:
             raise AdapterRejected(f"The tensor {ascii(name)[:120]} has not the rank {config.r}.")
         _matrix(name, entry["dtype"], shape, entry["data"], dict.fromkeys(names, shape))
-    return config
+    return InspectedAdapter(config, _digest(config_bytes, weights), pins)
+
+
+def _digest(config: bytes, weights: bytes) -> str:
+    return hashlib.sha256(hashlib.sha256(config).digest() + hashlib.sha256(weights).digest()).hexdigest()
 
 
 @contextmanager
@@ -157,15 +192,41 @@ def _shape(name: Projection, base: BaseModelFacts) -> tuple[int, int]:
     return base.projections[name]
 
 
-def _pinned_base(weights: bytes) -> str | None:
-    """Return the base hash in the file's metadata; refuses a header that is too long or ambiguous."""
+def _pins(weights: bytes) -> Pins:
+    """Return the hashes in the file's metadata; refuses a header that is too long or ambiguous."""
     (length,) = struct.unpack("<Q", weights[:8].ljust(8, b"\xff"))
     if length > min(MAX_HEADER_BYTES, len(weights) - 8):
         raise AdapterRejected(f"{WEIGHTS_FILE} is cut off or its header is longer than {MAX_HEADER_BYTES} bytes.")
     header = strict_json(weights[8 : 8 + length], f"The header of {WEIGHTS_FILE}")
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
-    pin = metadata.get(BASE_HASH_KEY) if isinstance(metadata, dict) else None
-    return pin if isinstance(pin, str) else None
+    if not isinstance(metadata, dict):
+        raise AdapterRejected(f"The metadata of {WEIGHTS_FILE} are no table.")
+    bases = _hashes(metadata, BASE_HASH_KEY)
+    forms = _hashes(metadata, BASE_FORMS_KEY) if bases else ()
+    return Pins((*bases, *forms), _hashes(metadata, TOKENIZER_HASH_KEY), _hashes(metadata, TEMPLATE_HASH_KEY))
+
+
+def _hashes(metadata: Mapping[str, object], key: str) -> tuple[str, ...]:
+    """Return the hashes under `key`; () = there is no such key, or it is empty."""
+    value = metadata.get(key, "")
+    hashes = tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else ("",)
+    if value == "":
+        return ()
+    if len(hashes) > MAX_HASHES or not all(_SHA256.fullmatch(each) for each in hashes):
+        raise AdapterRejected(f"{key} in the metadata of {WEIGHTS_FILE} is not a list of at most {MAX_HASHES} sha256.")
+    return hashes
+
+
+def _check_pins(pins: Pins, base: BaseModelFacts, *, allow_unpinned: bool) -> None:
+    """Refuse an adapter of another base, or one that learned with other token ids or another chat template than those served."""
+    if not pins.bases and not allow_unpinned:
+        raise AdapterRejected(f"The adapter lacks {BASE_HASH_KEY}.")
+    if pins.bases and base.sha256 not in pins.bases:
+        raise AdapterRejected("The adapter was trained on another base model.")
+    if pins.tokenizers and base.tokenizer_sha256 not in pins.tokenizers:
+        raise AdapterRejected("The adapter was trained with another tokenizer than the one served.")
+    if pins.templates and base.template_sha256 not in pins.templates:
+        raise AdapterRejected("The adapter was trained with another chat template than the one served.")
 
 
 def _tensors(weights: bytes, config: AdapterConfig, base: BaseModelFacts) -> dict[str, Matrix]:
@@ -220,3 +281,23 @@ def _pairs(tensors: Mapping[str, Matrix], config: AdapterConfig, base: BaseModel
         for layer in range(base.layers)
         for name in config.projections
     }
+
+
+def load_named(
+    folder: Path, base: BaseModelFacts, kind: type[Config], shapes_of: Callable[[Config], Mapping[str, tuple[int, int]]]
+) -> tuple[Config, dict[str, Matrix]]:
+    """Return configuration and tensors of an adapter for a model whose layers have other names than those of decoders.
+
+    `shapes_of` says which tensors a configuration promises, by name; exactly those must be there. Raises AdapterRejected.
+    """
+    with _opened(folder) as descriptor:
+        _check_entries(descriptor)
+        config = parse_lora_config(_read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES), kind)
+        shapes = shapes_of(config)
+        largest = 8 + MAX_HEADER_BYTES + 4 * sum(rows * columns for rows, columns in shapes.values())
+        weights = _read(descriptor, WEIGHTS_FILE, min(MAX_WEIGHTS_BYTES, largest))
+    _check_pins(_pins(weights), base, allow_unpinned=False)
+    tensors = {name: _matrix(name, entry["dtype"], tuple(entry["shape"]), entry["data"], shapes) for name, entry in _parsed(weights)}
+    if len(tensors) != len(shapes):
+        raise AdapterRejected(f"The adapter holds {len(tensors)} tensors; its targets and the base model ask for {len(shapes)}.")
+    return config, tensors

@@ -50,6 +50,8 @@ def llamacpp_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
         "threads": config.threads,
         "cache_ram_mib": config.cache_ram_mib,
         "cache_dir": str(config.cache_dir),
+        "tokenizer_sha256": files.tokenizer_sha256,
+        "template_sha256": files.template_sha256,
     }
     return EngineSpec("llamacpp", arguments, adapters_at_start=True)
 

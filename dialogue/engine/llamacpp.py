@@ -25,7 +25,7 @@ from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, Generatio
 from dialogue.engine.cpu_cores import usable_cores
 from dialogue.engine.llama_request import Generation, OnChunk, body
 from dialogue.engine.llama_slots import PROMPT_SIMILARITY, Seat, SlotTable
-from dialogue.engine.lora_gguf import prepare_adapter
+from dialogue.engine.lora_gguf import ServedFiles, prepare_adapter
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineUnavailable, RequestTooLong
 
 # A cancelled request is noticed between two batches, and what other slots generate waits for a batch: 64 tokens are
@@ -181,10 +181,11 @@ class _Runtime:
 class LlamaCppEngine:
     """Implements `Engine` with llama.cpp in this process."""
 
-    def __init__(self, settings: ServerSettings, *, reference: str, sha256: str, cache_dir: Path) -> None:
-        """Prepare an engine for `settings.model`, known as `reference`, with this hash. Adapters are converted into `cache_dir`."""
+    def __init__(self, settings: ServerSettings, files: ServedFiles, *, reference: str, cache_dir: Path) -> None:
+        """Prepare an engine for `settings.model`, known as `reference`. Adapters must fit `files` and are converted into `cache_dir`."""
         self._settings = settings
-        self._info = EngineInfo("llamacpp", reference, sha256, settings.context_tokens, settings.slots)
+        self._files = files
+        self._info = EngineInfo("llamacpp", reference, files.sha256, settings.context_tokens, settings.slots)
         self._cache_dir = cache_dir
         self._adapters: tuple[_Adapter, ...] = ()
         self._runtime: _Runtime | None = None  # takes new requests
@@ -289,7 +290,7 @@ class LlamaCppEngine:
         return generation, done
 
     def _prepare(self, ref: AdapterRef) -> Path:
-        return prepare_adapter(Path(ref.path), self._settings.model, self._info.model_sha256, self._cache_dir)
+        return prepare_adapter(Path(ref.path), self._files, self._cache_dir)
 
     async def _load(self, adapters: Sequence[_Adapter]) -> None:
         """Load a server and send new requests there; the one before it ends with its last request."""
@@ -315,10 +316,12 @@ class LlamaCppEngine:
 def build(arguments: Mapping[str, Any]) -> LlamaCppEngine:
     """Make an engine from plain JSON values, for a child process: the fields of ServerSettings and what the engine takes."""
     settings: dict[str, Any] = {name: arguments[name] for name in ("context_tokens", "slots", "cache_ram_mib")}
+    hashes: dict[str, str] = {name: arguments[name] for name in ("sha256", "tokenizer_sha256", "template_sha256")}
+    model = Path(arguments["model"])
     return LlamaCppEngine(
-        ServerSettings(model=Path(arguments["model"]), threads=arguments["threads"] or usable_cores(), **settings),
+        ServerSettings(model=model, threads=arguments["threads"] or usable_cores(), **settings),
+        ServedFiles(model, **hashes),
         reference=arguments["reference"],
-        sha256=arguments["sha256"],
         cache_dir=Path(arguments["cache_dir"]),
     )
 

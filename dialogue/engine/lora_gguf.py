@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gguf
@@ -31,17 +32,35 @@ TENSORS: dict[Projection, str] = {
     "up_proj": "ffn_up",
     "down_proj": "ffn_down",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFiles:
+    """The GGUF file that is served, and the hashes of what goes with it; "" = not known."""
+
+    path: Path
+    sha256: str
+    tokenizer_sha256: str = ""
+    template_sha256: str = ""
+
+
 _NOTE = TypeAdapter(BaseModelFacts)
 _LAYOUT = 1  # part of the cached file's name: raise it when the conversion changes
 
 
-def prepare_adapter(folder: Path, model: Path, model_sha256: str, cache_dir: Path, *, allow_unpinned: bool = False) -> Path:
-    """Check the adapter in `folder` against the GGUF file `model` and return its GGUF form, converted once.
+def prepare_adapter(folder: Path, model: ServedFiles, cache_dir: Path, *, allow_unpinned: bool = False) -> Path:
+    """Check the adapter in `folder` against the model that is served and return its GGUF form, converted once.
 
     Takes seconds for a big vocabulary: call it in a thread. Raises AdapterRejected.
     """
-    base = read_base_facts(model, model_sha256, cache_dir)
+    base = served_facts(model, cache_dir)
     return convert(load_adapter(folder, base, allow_unpinned=allow_unpinned), base, cache_dir)
+
+
+def served_facts(model: ServedFiles, cache_dir: Path) -> BaseModelFacts:
+    """Return what an adapter must fit that shall be served with these files. Raises AdapterRejected."""
+    facts = read_base_facts(model.path, model.sha256, cache_dir)
+    return replace(facts, tokenizer_sha256=model.tokenizer_sha256, template_sha256=model.template_sha256)
 
 
 def convert(adapter: CheckedAdapter, base: BaseModelFacts, cache_dir: Path) -> Path:

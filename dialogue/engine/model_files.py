@@ -31,6 +31,16 @@ class ModelFiles:
     architecture: str  # "llama", "qwen3", …
     name: str  # as its makers call it
 
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Of tokenizer.json, as `Tokenizer.sha256`; "" where the file is not there. Reads the file."""
+        return file_sha256(self.tokenizer_path) if self.tokenizer_path.is_file() else ""
+
+    @property
+    def template_sha256(self) -> str:
+        """Of the chat template, as `ChatTemplate.sha256`; "" = it has none."""
+        return hashlib.sha256(self.template.encode()).hexdigest() if self.template else ""
+
 
 @dataclass(frozen=True, slots=True)
 class _Note:

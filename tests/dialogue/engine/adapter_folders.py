@@ -5,8 +5,10 @@ import math
 import os
 import pickle
 import random
+import re
+import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,16 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
-from dialogue.engine.adapters import BASE_HASH_KEY, CONFIG_FILE, WEIGHTS_FILE, BaseModelFacts, tensor_name
+from dialogue.engine.adapters import (
+    BASE_FORMS_KEY,
+    BASE_HASH_KEY,
+    CONFIG_FILE,
+    TEMPLATE_HASH_KEY,
+    TOKENIZER_HASH_KEY,
+    WEIGHTS_FILE,
+    BaseModelFacts,
+    tensor_name,
+)
 
 TINY = BaseModelFacts(
     architecture="llama",
@@ -31,6 +42,8 @@ TINY = BaseModelFacts(
         "up_proj": (48, 32),
         "down_proj": (32, 48),
     },
+    tokenizer_sha256="7" * 64,
+    template_sha256="8" * 64,
 )
 
 # What LoraConfig(r=8, target_modules=["q_proj"], task_type="CAUSAL_LM").save_pretrained wrote with peft 0.21.2, rank and targets aside.
@@ -104,14 +117,18 @@ def write_adapter(
     config: dict[str, object] | None = None,
     tensors: Tensors | None = None,
     pin: str | None = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write an adapter for `base`; `config` changes single keys, an empty `pin` stands for the right one, None leaves it out."""
+    """Write an adapter for `base`; `config` changes single keys, an empty `pin` stands for the right one, None leaves it out.
+
+    `metadata` is added to that of the weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings = PEFT_CONFIG | {"target_modules": list(targets), "r": rank} | (config or {})
     (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
     weights = random_tensors(base, targets, rank, seed=1) if tensors is None else tensors
-    metadata = {"format": "pt"} | ({} if pin is None else {BASE_HASH_KEY: pin or base.sha256})
-    (folder / WEIGHTS_FILE).write_bytes(save(weights, metadata))
+    pinned = {"format": "pt"} | ({} if pin is None else {BASE_HASH_KEY: pin or base.sha256})
+    (folder / WEIGHTS_FILE).write_bytes(save(weights, {**pinned, **(metadata or {})}))
     return folder
 
 
@@ -178,6 +195,36 @@ def _pipe(folder: Path, _: Path, __: random.Random) -> None:
     write_adapter(folder)
     (folder / WEIGHTS_FILE).unlink()
     os.mkfifo(folder / WEIGHTS_FILE)
+
+
+def _metadata(pin: str | None = "", **metadata: str) -> Malice:
+    return lambda folder, _, __: void(write_adapter(folder, pin=pin, metadata=metadata))
+
+
+def _sparse(name: str, size: int) -> Malice:
+    """A file that takes no room on the disk and all of the memory of whoever reads it."""
+
+    def malice(folder: Path, _: Path, __: random.Random) -> None:
+        write_adapter(folder)
+        os.truncate(folder / name, size)
+
+    return malice
+
+
+def _linked_card(folder: Path, _: Path, __: random.Random) -> None:
+    (write_adapter(folder) / "README.md").symlink_to("/etc/hostname")
+
+
+def _socket(folder: Path, _: Path, __: random.Random) -> None:
+    write_adapter(folder)
+    (folder / WEIGHTS_FILE).unlink()
+    place = Path.cwd()
+    os.chdir(folder)  # the path of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(WEIGHTS_FILE)
+    finally:
+        os.chdir(place)
 
 
 def _folder_as_file(folder: Path, _: Path, __: random.Random) -> None:
@@ -310,6 +357,26 @@ MALICES: dict[str, Malice] = {
     "whole numbers": _retype(np.int32),
     "wrong base": lambda folder, *_: void(write_adapter(folder, pin="6" * 64)),
     "no base": lambda folder, *_: void(write_adapter(folder, pin=None)),
+    "other forms of no base": _metadata(pin=None, **{BASE_FORMS_KEY: TINY.sha256}),
+    "another tokenizer": _metadata(**{TOKENIZER_HASH_KEY: "9" * 64}),
+    "another template": _metadata(**{TEMPLATE_HASH_KEY: "9" * 64}),
+    "base that is no hash": _metadata(**{BASE_FORMS_KEY: "../../etc/passwd"}),
+    "hashes with a hole": _metadata(**{TOKENIZER_HASH_KEY: f"{TINY.tokenizer_sha256},"}),
+    "hashes without end": _metadata(**{TEMPLATE_HASH_KEY: ",".join(["8" * 64] * 1000)}),
+    "metadata that are a list": _bytes(
+        lambda data, _: _with_header(data, lambda h: re.sub(r'"__metadata__":{[^}]*}', '"__metadata__":[]', h))
+    ),
+    "weights of sixteen gigabytes": _sparse(WEIGHTS_FILE, 16 << 30),
+    "config of a gigabyte": _sparse(CONFIG_FILE, 1 << 30),
+    "link for the card": _linked_card,
+    "socket for the weights": _socket,
+    "kernel from the hub": _config(arrow_config={"hub": "evil/kernel"}),
+    "rank in the millions": _config(r=4_000_000),
+    "layers by a pattern": _config(layers_to_transform=[0], layers_pattern="(x+x+)+y"),
+    "changed embedding": _config(trainable_token_indices=[0, 1]),
+    "shape that overflows": _bytes(lambda data, _: _with_header(data, lambda h: h.replace("[4,32]", f"[4,{2**62}]", 1))),
+    "negative offset": _bytes(lambda data, _: _with_header(data, lambda h: h.replace('"data_offsets":[0,', '"data_offsets":[-512,', 1))),
+    "empty weights": _bytes(lambda _, __: b""),
 }
 
 EVERY_PROJECTION: tuple[Projection, ...] = ATTENTION + FEED_FORWARD

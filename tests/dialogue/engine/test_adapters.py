@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dialogue.engine.adapters import BASE_HASH_KEY, CONFIG_FILE, WEIGHTS_FILE, inspect_adapter, load_adapter, tensor_name
+from dialogue.engine.adapters import (
+    BASE_FORMS_KEY,
+    BASE_HASH_KEY,
+    CONFIG_FILE,
+    TEMPLATE_HASH_KEY,
+    TOKENIZER_HASH_KEY,
+    WEIGHTS_FILE,
+    inspect_adapter,
+    load_adapter,
+    tensor_name,
+)
 from dialogue.errors import AdapterRejected
 from tests.dialogue.engine.adapter_folders import (
     EVERY_PROJECTION,
@@ -90,6 +101,26 @@ def test_unpinned_weights_need_permission(tmp_path: Path) -> None:
         load_adapter(write_adapter(tmp_path / "b", pin="6" * 64), TINY, allow_unpinned=True)
 
 
+def test_other_forms_of_the_base_are_accepted(tmp_path: Path) -> None:
+    """An adapter fits each form of its base that its training vouched for, and says on which one it was trained."""
+    forms = {BASE_FORMS_KEY: f"{'4' * 64}, {TINY.sha256}"}
+    adapter = load_adapter(write_adapter(tmp_path / "a", pin="6" * 64, metadata=forms), TINY)
+    assert adapter.base_model_sha256 == "6" * 64
+    assert adapter.pins.bases == ("6" * 64, "4" * 64, TINY.sha256)
+
+
+@pytest.mark.parametrize(("key", "served"), [(TOKENIZER_HASH_KEY, TINY.tokenizer_sha256), (TEMPLATE_HASH_KEY, TINY.template_sha256)])
+def test_tokenizer_and_template_must_be_those_served(tmp_path: Path, key: str, served: str) -> None:
+    """The hashes of what an adapter was trained with are optional; where they stand, one of them must be what is served."""
+    folder = write_adapter(tmp_path / "a", metadata={key: f"{'9' * 64},{served}"})
+    load_adapter(folder, TINY)
+    for hashes in ("", "1" * 64):
+        other = replace(TINY, tokenizer_sha256=hashes, template_sha256=hashes)
+        with pytest.raises(AdapterRejected, match="trained with another"):
+            load_adapter(folder, other)
+    load_adapter(write_adapter(tmp_path / "b", metadata={key: ""}), replace(TINY, tokenizer_sha256="", template_sha256=""))
+
+
 def test_the_card_is_tolerated(tmp_path: Path) -> None:
     """A README.md, which PEFT writes beside every adapter, changes nothing."""
     folder = write_adapter(tmp_path / "a")
@@ -141,7 +172,16 @@ def run_judge(loader: str, root: Path, folders: list[Path]) -> dict[str, list[st
     return json.loads(done.stdout)
 
 
-NEEDS_THE_BASE = {"wrong base", "no base", "missing tensor", "extra layer", "wrong shape"}
+NEEDS_THE_BASE = {
+    "wrong base",
+    "no base",
+    "other forms of no base",
+    "another tokenizer",
+    "another template",
+    "missing tensor",
+    "extra layer",
+    "wrong shape",
+}
 
 
 @pytest.mark.parametrize("kind", sorted(set(MALICES) - NEEDS_THE_BASE))
@@ -154,7 +194,13 @@ def test_hostile_folders_are_not_handed_on(tmp_path: Path, kind: str) -> None:
 
 def test_a_good_folder_is_handed_on(tmp_path: Path) -> None:
     """A harmless adapter passes without a base model, whatever it was trained on."""
-    assert inspect_adapter(write_adapter(tmp_path / "a", pin="6" * 64)).r == 4
+    inspected = inspect_adapter(write_adapter(tmp_path / "a", pin="6" * 64))
+    assert (inspected.config.r, inspected.pins.bases) == (4, ("6" * 64,))
+
+
+def test_the_corpus_is_big_enough() -> None:
+    """At least forty kinds of hostile folders are known."""
+    assert len(MALICES) >= 40
 
 
 def test_hostile_folders_are_refused(tmp_path: Path) -> None:

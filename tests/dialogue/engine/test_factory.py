@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 from dialogue.config import EngineConfig, RemoteConfig
-from dialogue.engine.base import Engine, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
+from dialogue.engine.adapters import TEMPLATE_HASH_KEY
+from dialogue.engine.base import AdapterRef, Engine, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
 from dialogue.engine.factory import ENTRY_POINTS, build_engine, llamacpp_spec
+from dialogue.engine.llamacpp import build
 from dialogue.engine.model_files import ModelFiles
+from dialogue.engine.models import load_template, load_tokenizer
 from dialogue.engine.scripted import ScriptedEngine
-from dialogue.errors import EngineUnavailable
+from dialogue.errors import AdapterRejected, EngineUnavailable
+from tests.dialogue.engine.adapter_folders import write_adapter
 from tests.dialogue.engine.llamacpp_scene import tiny_files
 from tests.fakes.llama_server import llama_server
+from tests.fakes.tiny_gguf import tiny_model
+from tests.model_fixtures import default_model
 
 
 @pytest.fixture
@@ -60,6 +66,30 @@ def test_the_context_is_capped(config: EngineConfig, tmp_path: Path) -> None:
     files = tiny_files(tmp_path)
     assert llamacpp_spec(config, files).arguments["context_tokens"] == 512
     assert llamacpp_spec(replace(config, context_tokens=10**6), files).arguments["context_tokens"] == files.context_tokens
+
+
+def test_the_child_knows_tokenizer_and_template(config: EngineConfig) -> None:
+    """What adapters are compared with in the child is what turns of this model are made with."""
+    files = default_model()
+    arguments = llamacpp_spec(config, files).arguments
+    tokenizer = load_tokenizer(files)
+    assert arguments["tokenizer_sha256"] == tokenizer.sha256
+    assert arguments["template_sha256"] == load_template(files, tokenizer).sha256
+
+
+async def test_an_adapter_of_another_template_is_refused(config: EngineConfig, tmp_path: Path) -> None:
+    """llama.cpp takes an adapter that was trained with the served template, and none that was trained with another."""
+    files = replace(tiny_files(tmp_path), template="{{ messages }}")
+    facts = tiny_model().facts(files.sha256)
+    good, bad = (
+        AdapterRef(name, str(write_adapter(tmp_path / name, facts, metadata={TEMPLATE_HASH_KEY: sha256})))
+        for name, sha256 in (("good", files.template_sha256), ("bad", "1" * 64))
+    )
+    engine = build(llamacpp_spec(config, files).arguments)
+    await engine.set_adapters([good])
+    with pytest.raises(AdapterRejected, match="another chat template"):
+        await engine.set_adapters([bad])
+    await engine.close()
 
 
 def make_custom(config: EngineConfig, files: ModelFiles | None) -> Engine:

@@ -9,7 +9,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from dialogue.engine.lora_gguf import prepare_adapter, read_base_facts
+from dialogue.engine.lora_gguf import ServedFiles, prepare_adapter, read_base_facts
 from dialogue.engine.model_files import ModelFiles
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
 from tests.fakes.llama_server import RunningServer, llama_server
@@ -41,7 +41,7 @@ def test_scale_zero_is_the_base(model: ModelFiles, tmp_path: Path) -> None:
     facts = read_base_facts(model.path, model.sha256, tmp_path)
     tensors = random_tensors(facts, EVERY_PROJECTION, 8, seed=7, strength=0.1)
     folder = write_adapter(tmp_path / "adapter", facts, targets=EVERY_PROJECTION, rank=8, tensors=tensors)
-    lora = prepare_adapter(folder, model.path, model.sha256, tmp_path)
+    lora = prepare_adapter(folder, ServedFiles(model.path, model.sha256), tmp_path)
     tokens = size("lora_default_model_tokens", small=6, proof=100)
     with llama_server(model.path) as server:
         plain = [greedy(server, prompt, tokens, []) for prompt in PROMPTS.values()]
@@ -65,7 +65,7 @@ def test_the_same_tokens_as_peft(model: ModelFiles, tmp_path: Path) -> None:
     )
     adapted = peft.get_peft_model(base, config).eval()
     adapted.save_pretrained(tmp_path / "adapter")
-    lora = prepare_adapter(tmp_path / "adapter", model.path, model.sha256, tmp_path, allow_unpinned=True)
+    lora = prepare_adapter(tmp_path / "adapter", ServedFiles(model.path, model.sha256), tmp_path, allow_unpinned=True)
     tokens = size("lora_peft_tokens", small=24, proof=40)
     theirs = [_generate(torch, adapted, prompt, tokens) for prompt in PROMPTS.values()]
     with adapted.disable_adapter():

@@ -13,7 +13,7 @@ import pytest
 
 from dialogue.engine import lora_gguf
 from dialogue.engine.adapters import CheckedAdapter, load_adapter
-from dialogue.engine.lora_gguf import convert, prepare_adapter, read_base_facts, rope_order
+from dialogue.engine.lora_gguf import ServedFiles, convert, prepare_adapter, read_base_facts, rope_order
 from dialogue.errors import AdapterRejected
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, TINY, random_tensors, write_adapter
 from tests.fakes.llama_server import RunningServer, llama_server
@@ -59,7 +59,7 @@ def both_ways(root: Path, architecture: str, config: dict[str, object]) -> tuple
     base = write_tiny_gguf(model, root / "base.gguf")
     sha256 = hashlib.sha256(base.read_bytes()).hexdigest()
     folder = tiny_adapter(root / "adapter", model, sha256, config)
-    lora = prepare_adapter(folder, base, sha256, root / "cache")
+    lora = prepare_adapter(folder, ServedFiles(base, sha256), root / "cache")
     whole = write_tiny_gguf(model, root / "merged.gguf", merged(load_adapter(folder, model.facts(sha256))))
     with llama_server(base) as server:
         plain = say(server, [])
