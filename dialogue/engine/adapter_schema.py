@@ -6,7 +6,7 @@ write are refused, so that a new feature of a later PEFT is looked at before it 
 
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,19 +16,21 @@ Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pr
 ATTENTION: tuple[Projection, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD: tuple[Projection, ...] = ("gate_proj", "up_proj", "down_proj")
 
+ModuleName = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 Label = Annotated[str, Field(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
-class AdapterConfig(BaseModel):
-    """A checked adapter_config.json. Only the first block has an effect; the rest is fixed or a label."""
+Config = TypeVar("Config", bound="LoraConfig")
+
+
+class LoraConfig(BaseModel):
+    """What every checked adapter_config.json has. Only the first block has an effect; the rest is fixed or a label."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     peft_type: Literal["LORA"]
-    task_type: Literal["CAUSAL_LM"]
     r: Annotated[int, Field(ge=1, le=256)]
     lora_alpha: Annotated[float, Field(gt=0, le=4096)]
-    target_modules: Annotated[list[Projection], Field(min_length=1, max_length=7)] | Literal["all-linear"]
     use_rslora: bool = False
 
     # Labels and matters of training: recorded, never followed.
@@ -72,21 +74,40 @@ class AdapterConfig(BaseModel):
     alora_invocation_tokens: None = None
 
     @property
-    def projections(self) -> tuple[Projection, ...]:
-        """The projections that carry a LoRA pair in every layer, in the order of the model."""
-        every = ATTENTION + FEED_FORWARD
-        return every if self.target_modules == "all-linear" else tuple(name for name in every if name in self.target_modules)
-
-    @property
     def scaling(self) -> float:
         """What B·A is multiplied with."""
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
 
+class AdapterConfig(LoraConfig):
+    """The adapter of a decoder."""
+
+    task_type: Literal["CAUSAL_LM"]
+    target_modules: Annotated[list[Projection], Field(min_length=1, max_length=7)] | Literal["all-linear"]
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """The projections that carry a LoRA pair in every layer, in the order of the model."""
+        every = ATTENTION + FEED_FORWARD
+        return every if self.target_modules == "all-linear" else tuple(name for name in every if name in self.target_modules)
+
+
+class Seq2SeqAdapterConfig(LoraConfig):
+    """The adapter of an encoder–decoder. The families name their layers differently: the model itself says which exist."""
+
+    task_type: Literal["SEQ_2_SEQ_LM"]
+    target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=1024)] | Literal["all-linear"]
+
+
 def parse_config(data: bytes) -> AdapterConfig:
-    """Return the checked adapter_config.json. Raises AdapterRejected."""
+    """Return the checked adapter_config.json of a decoder's adapter. Raises AdapterRejected."""
+    return parse_lora_config(data, AdapterConfig)
+
+
+def parse_lora_config(data: bytes, kind: type[Config]) -> Config:
+    """Return the checked adapter_config.json of this kind. Raises AdapterRejected."""
     try:
-        return AdapterConfig.model_validate(strict_json(data, "adapter_config.json"))
+        return kind.model_validate(strict_json(data, "adapter_config.json"))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         key = ascii(".".join(str(part) for part in first["loc"][:2]))[:80]
