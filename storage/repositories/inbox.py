@@ -14,7 +14,7 @@ from functools import cache
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, cast, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, case, cast, delete, exists, func, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.models import QUARANTINED, WAITING, conversations, inbox
@@ -32,7 +32,7 @@ _WAITING_ITEMS = select(inbox).where(inbox.c.conversation_id == bindparam("of"),
 _HAND_OUT = (
     update(inbox)
     .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.seq <= bindparam("newest"))
-    .values(state=InboxState.CLAIMED, attempts=inbox.c.attempts + 1)
+    .values(state=InboxState.CLAIMED, attempts=inbox.c.attempts + case((inbox.c.seq == bindparam("oldest"), 1), else_=0))
 )
 _LEASE = (
     update(conversations)
@@ -58,7 +58,7 @@ _GIVE_BACK = update(conversations).where(HELD).values(lease_until=None, claimed_
 _NEW_AGAIN = (
     update(inbox)
     .where(inbox.c.conversation_id == bindparam("of"), WAITING, inbox.c.state == InboxState.CLAIMED)
-    .values(state=InboxState.NEW, attempts=inbox.c.attempts - bindparam("refunded"))
+    .values(state=InboxState.NEW, attempts=inbox.c.attempts - case((inbox.c.seq == bindparam("oldest"), bindparam("refunded")), else_=0))
 )
 
 
@@ -89,8 +89,9 @@ class InboxRepository(AcceptingRepository, FencedRepository):
         """Give `worker` the conversation that waits longest and that nobody works on; None when there is none.
 
         A conversation is ready when its newest item is `quiet_ms` old, or its oldest five times that. Its oldest items, at most
-        `limit`, are handed out. One that was handed out `max_attempts` times without an answer is quarantined instead, and on its
-        last attempt it is handed out alone, so that a poisonous item takes no neighbour with it. `channel` and `account` leave out
+        `limit`, are handed out. The attempt counts for the oldest alone: it is the one that every turn begins with, and those behind
+        it are not worn out by what happens to it. One that was handed out `max_attempts` times without an answer is quarantined
+        instead, and on its last attempt it is handed out alone, so that a poisonous item takes no neighbour with it. `channel` and `account` leave out
         what this worker cannot answer.
         """
         now = await self._now()
@@ -134,7 +135,8 @@ class InboxRepository(AcceptingRepository, FencedRepository):
         if given_back is None:
             return False
         if given_back.pending_since is not None:
-            await self._run(_NEW_AGAIN, {"of": claim.conversation.id, "refunded": int(refund)})
+            oldest = int(claim.items[0].id)
+            await self._run(_NEW_AGAIN, {"of": claim.conversation.id, "oldest": oldest, "refunded": int(refund)})
         return True
 
     async def free_all_leases(self) -> None:
@@ -207,8 +209,8 @@ class InboxRepository(AcceptingRepository, FencedRepository):
             await self._recount(conversation_id)
         if not chosen:
             return ()
-        await self._run(_HAND_OUT, {"of": conversation_id, "newest": int(chosen[-1].id)})
-        return tuple(replace(item, state=InboxState.CLAIMED, attempts=item.attempts + 1) for item in chosen)
+        await self._run(_HAND_OUT, {"of": conversation_id, "oldest": int(chosen[0].id), "newest": int(chosen[-1].id)})
+        return tuple(replace(item, state=InboxState.CLAIMED, attempts=item.attempts + (number == 0)) for number, item in enumerate(chosen))
 
     async def _lease(self, conversation_id: str, worker: str, items: tuple[InboxRecord, ...]) -> Claim:
         leased = {"of": conversation_id, "worker": worker, "until": await self._lease_end()}

@@ -156,6 +156,19 @@ async def test_a_refunded_release_counts_no_attempt(database: Database) -> None:
     assert (await claim(database)).items[0].attempts == 1
 
 
+async def test_what_waits_behind_is_not_worn_out(database: Database, clock: ManualClock) -> None:
+    """However often the program dies over the oldest item, those behind it keep all of their attempts."""
+    await say(database, "1", "2", "3")
+    for _ in range(2):
+        await claim(database)
+        clock.advance(30_000)
+    held = await claim(database)
+    await answer(database, held, inbox_ids=(held.items[0].id,))
+    clock.advance(30_000)
+    last = await claim(database)
+    assert [(found.event_id, found.attempts) for found in last.items] == [("2", 1), ("3", 0)]
+
+
 async def test_an_expired_lease_gives_the_conversation_away(database: Database, clock: ManualClock) -> None:
     """After the lease another worker gets it, and the old one can write nothing, neither turn nor heartbeat nor release."""
     await say(database, "1")

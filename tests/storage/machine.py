@@ -128,7 +128,7 @@ class StoreMachine(RuleBasedStateMachine):
         chat.worker = ""
         for item in chat.items:
             if item.state is InboxState.CLAIMED:
-                item.state, item.attempts = InboxState.NEW, item.attempts - refund
+                item.state, item.attempts = InboxState.NEW, item.attempts - (refund and item.event == held.items[0].event_id)
 
     @precondition(lambda self: self.claims)
     @rule(pick=PICK, noted=st.booleans())

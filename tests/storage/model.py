@@ -94,8 +94,8 @@ class Chat:
             together.append(item)
             if is_last_chance:
                 break
-        for item in together:
-            item.state, item.attempts = InboxState.CLAIMED, item.attempts + 1
+        for number, item in enumerate(together):
+            item.state, item.attempts = InboxState.CLAIMED, item.attempts + (number == 0)
         return together
 
     def due(self, now: int) -> str | None:
