@@ -97,12 +97,21 @@ class RowRenderer:
         return tuple(self.row(_piece(sample, 0, end)) for end in ends)
 
 
+class _RowLimits(Limits):
+    """A row is shorter than the context of the chat, so passages of which the chat takes a quarter may fill more of a row."""
+
+    @property
+    def passages(self) -> int:
+        """Of all passages together."""
+        return self.context
+
+
 def build_renderer(template: ChatTemplate, tokenizer: Tokenizer, config: DialogueConfig, row_tokens: int) -> RowRenderer:
     """Return the renderer of a model for rows of at most `row_tokens` tokens.
 
     Raises TemplateError when the model's template writes a reply otherwise than it asks for it.
     """
-    limits = Limits(context=row_tokens, reply=min(config.max_reply_tokens, row_tokens // 4), history=row_tokens)
+    limits = _RowLimits(context=row_tokens, reply=min(config.max_reply_tokens, row_tokens // 4), history=row_tokens)
     builder = PromptBuilder(template, lambda text: len(tokenizer.encode(text)), limits)
     return RowRenderer(template, tokenizer, load_skills(config, installed=()), builder, _joins_turns(template))
 
