@@ -4,6 +4,8 @@ from typing import Final
 
 import typer
 
+from finetune.commands import evaluate, train
+
 app: Final = typer.Typer(
     name="finetune",
     no_args_is_help=True,
@@ -16,3 +18,7 @@ app: Final = typer.Typer(
 @app.callback()
 def group() -> None:
     """Train an adapter on your own conversations."""
+
+
+app.command("train", epilog=train.EPILOG)(train.train)
+app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)

@@ -1,0 +1,48 @@
+"""Facts that an answer must keep: numbers, links and names of the reference. Pure.
+
+A fact is kept when it stands in the answer as it is, case and the commas of thousands aside. Names are words in capitals
+that do not begin a sentence: a rule for European languages; Chinese has none, so there numbers and links count.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+LINK: Final = re.compile(r"(?:https?://|www\.)[^\s<>()\[\]，。]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+NUMBER: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_NAME: Final = re.compile(r"(?<![.!?…:\n\"“(\[*-]\s)(?<!^)(?<![\w'’])[A-Z][\w'’&-]*[\w](?:\s+[A-Z][\w'’&-]*[\w])*")
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_COMMON: Final = frozenset({"I'm", "I'll", "I've", "I'd", "OK", "I’m", "I’ll", "I’ve", "I’d"})
+
+
+class Kept(NamedTuple):
+    """How many facts were kept, of how many."""
+
+    kept: int
+    total: int
+
+
+def find_facts(text: str) -> tuple[str, ...]:
+    """Return the links, numbers and names in a text, each once, in that order."""
+    links = [link.rstrip(".,;:!?") for link in LINK.findall(text)]
+    rest = LINK.sub(" ", text)
+    names = [name for name in _NAME.findall(rest) if name not in _COMMON]
+    return tuple(dict.fromkeys([*links, *NUMBER.findall(rest), *names]))
+
+
+def keeps(answer: str, fact: str) -> bool:
+    """Whether a fact stands in an answer; a number must not be part of a longer one."""
+    inside, wanted = _plain(answer), _plain(fact)
+    before = r"(?<![\d.,])" if wanted[:1].isdigit() else r"(?<![^\W_])" if wanted[:1].isascii() and wanted[:1].isalnum() else ""
+    after = r"(?![.,]?\d)" if wanted[-1:].isdigit() else r"(?![^\W_])" if wanted[-1:].isascii() and wanted[-1:].isalnum() else ""
+    return re.search(f"{before}{re.escape(wanted)}{after}", inside) is not None
+
+
+def count_kept(answer: str, facts: Iterable[str]) -> Kept:
+    """Return how many of `facts` an answer keeps."""
+    kept = [keeps(answer, fact) for fact in facts]
+    return Kept(sum(kept), len(kept))
+
+
+def _plain(text: str) -> str:
+    return _THOUSANDS.sub("", " ".join(text.casefold().split()))
