@@ -1,0 +1,146 @@
+"""Models as float32 GGUF files: what llama.cpp computes with one is what torch computes.
+
+A GGUF file is copied with its metadata and its tokenizer; its weights are dequantised, or replaced by trained ones. Weights of
+transformers differ from those of llama.cpp in their names, in the order of q's and k's rows where `lora_gguf.PERMUTED` says so, and by
+one in Gemma's norms.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+from dialogue.engine.lora_gguf import PERMUTED, rope_order
+from dialogue.engine.model_files import ModelFiles
+from finetune.errors import FinetuneError
+
+Array = npt.NDArray[np.float32]
+Weights = Mapping[str, Array]  # by the names of transformers, such as "model.layers.0.self_attn.q_proj.weight"
+
+FLOAT_NAME = "float32.gguf"
+
+
+def float_gguf(files: ModelFiles, cache_dir: Path) -> Path:
+    """Return the float32 form of a GGUF model, from the cache once it was made. Raises FinetuneError."""
+    target = cache_dir / "finetune" / f"{files.path.stem}-{files.sha256[:12]}-{FLOAT_NAME}"
+    if not target.is_file():
+        write_float_gguf(files.path, {}, target)
+    return target
+
+
+def write_float_gguf(source: Path, weights: Weights, target: Path) -> Path:
+    """Write the GGUF file `source` with float32 weights, whole or not at all. Raises FinetuneError.
+
+    `weights` replace those of the file; what they leave out is dequantised. The same arguments give the same bytes.
+    """
+    reader = _reader(source)
+    architecture = str(_value(reader, "general.architecture"))
+    replaced = gguf_weights(weights, architecture, _heads(reader, architecture)) if weights else {}
+    unknown = set(replaced) - {tensor.name for tensor in reader.tensors}
+    if unknown:
+        raise FinetuneError(f"{source.name} has no {min(unknown)}, so the weights are those of another model.")
+    write_file(target, lambda path: _write(reader, architecture, replaced, path))
+    return target
+
+
+def gguf_weights(weights: Weights, architecture: str, heads: Mapping[str, int]) -> dict[str, Array]:
+    """Return weights of transformers with names, rows and offsets of llama.cpp. `heads`: number of them in attn_q and attn_k.
+
+    Raises FinetuneError for an architecture whose layout is not known.
+    """
+    if architecture not in PERMUTED:
+        raise FinetuneError(f"Models of the kind {architecture!a} cannot be written as GGUF; known are {', '.join(PERMUTED)}.")
+    names = gguf.get_tensor_name_map(_ARCHITECTURES[architecture], MAX_LAYERS)
+    result: dict[str, Array] = {}
+    for name, value in weights.items():
+        known = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if known is None:
+            raise FinetuneError(f"The weight {name} has no place in a GGUF file of the kind {architecture}.")
+        result[known] = _converted(known, value, architecture, heads)
+    return result
+
+
+MAX_LAYERS = 512  # names are looked up, so more than any model has
+_ARCHITECTURES = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
+
+
+def _converted(name: str, value: Array, architecture: str, heads: Mapping[str, int]) -> Array:
+    part = name.split(".")[-2]
+    rows = value.astype(np.float32)
+    if PERMUTED[architecture] and part in heads:
+        return rope_order(rows.reshape(len(rows), -1), heads[part]).reshape(rows.shape)
+    if architecture.startswith("gemma") and part.endswith("norm"):
+        return rows + 1  # transformers keeps the difference to one
+    return rows
+
+
+def _reader(source: Path) -> gguf.GGUFReader:
+    try:
+        return gguf.GGUFReader(source)
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise FinetuneError(f"{source} is no GGUF file that can be read.") from error
+
+
+def _heads(reader: gguf.GGUFReader, architecture: str) -> dict[str, int]:
+    heads = int(_value(reader, f"{architecture}.attention.head_count"))
+    key = f"{architecture}.attention.head_count_kv"
+    return {"attn_q": heads, "attn_k": heads if reader.get_field(key) is None else int(_value(reader, key))}
+
+
+def _value(reader: gguf.GGUFReader, key: str) -> Any:
+    field = reader.get_field(key)
+    if field is None:
+        raise FinetuneError(f"The GGUF file lacks {key}.")
+    return field.contents()
+
+
+def _write(reader: gguf.GGUFReader, architecture: str, replaced: Weights, path: Path) -> None:
+    writer = gguf.GGUFWriter(path, architecture)
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name not in _OWN_KEYS:
+            kind = field.types[0]
+            writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for tensor in reader.tensors:
+        # the reader gives sizes innermost first
+        sizes = [int(size) for size in reversed(tensor.shape)]
+        writer.add_tensor_info(tensor.name, sizes, np.dtype(np.float32), 4 * int(np.prod(sizes)))
+    finish(writer, (_tensor(tensor, replaced) for tensor in reader.tensors))
+
+
+_OWN_KEYS = frozenset({"general.architecture", "general.file_type", "general.quantization_version"})
+
+
+def _tensor(tensor: Any, replaced: Weights) -> Array:
+    if tensor.name in replaced:
+        return np.ascontiguousarray(replaced[tensor.name])
+    return gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+
+
+def finish(writer: gguf.GGUFWriter, tensors: Any) -> None:
+    """Write header and metadata, then one tensor after the other, so that only one is in memory."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in tensors:
+        writer.write_tensor_data(tensor)
+    writer.close()
+
+
+def write_file(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file beside `target`, then give it its name in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        write(part)
+        part.chmod(0o644)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
