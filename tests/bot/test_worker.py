@@ -18,6 +18,7 @@ from storage.errors import ClaimLost
 from storage.records import InboxRecord, InboxState, OutboxState, TurnStatus
 from storage.unit_of_work import UnitOfWork
 from tests.bot.rig import Gate, build_rig, seen
+from tests.waiting import until
 
 
 async def test_a_message_is_answered_once(database: Database) -> None:
@@ -294,10 +295,14 @@ async def test_a_second_run_reuses_the_placeholder(database: Database) -> None:
 
 async def test_previews_that_fail_cost_nothing(database: Database) -> None:
     """The final text goes out although every preview was refused."""
-    rig = await build_rig(database)
+    gate = Gate(tokens=1)
+    rig = await build_rig(database, engine=ScriptedEngine(echo_user, sleep=gate.sleep, token_delay_s=1))
     rig.platform.script.append(Fault(FaultKind.UNREACHABLE))
     await rig.say("hello")
-    await rig.work()
+    worker = asyncio.create_task(rig.pool.run_once())
+    await until(lambda: not rig.platform.script, 20)
+    gate.open.set()
+    await worker
     assert rig.platform.shown() == ("You said: hello",)
 
 

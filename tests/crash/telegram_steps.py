@@ -42,6 +42,7 @@ _ORPHANS = (
     "SELECT c.chat, sum(o.orphans) FROM outbox o JOIN conversations c ON c.id = o.conversation_id WHERE o.orphans > 0 GROUP BY c.chat"
 )
 _EVENTS = "SELECT count(*) FROM inbox"
+_ASIDE = "SELECT count(*) FROM inbox WHERE state = 'quarantined'"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Tables:
     """What a killed run has left in the database."""
 
     events: int = 0  # that were ever stored
+    aside: int = 0  # that were handed out too often and are not answered any more
     waiting: tuple[tuple[int, str], ...] = ()  # chat and state of messages without an answer
     rows: tuple[Row, ...] = ()
     known: frozenset[str] = frozenset()  # every message id that anybody noted
@@ -73,10 +75,11 @@ class Tables:
 
 def read_tables(url: str) -> Tables:
     """Read what the steps depend on."""
-    placeholders, chunks, outbox, inbox, ((events,),) = _query(url, _PLACEHOLDERS, _CHUNKS, _OUTBOX, _INBOX, _EVENTS)
+    statements = (_PLACEHOLDERS, _CHUNKS, _OUTBOX, _INBOX, _EVENTS, _ASIDE)
+    placeholders, chunks, outbox, inbox, ((events,),), ((aside,),) = _query(url, *statements)
     rows = tuple(_row(row, chunks) for row in outbox)
     known = frozenset([ref for (ref,) in placeholders] + [ref for _, ref in chunks])
-    return Tables(int(events), tuple((_chat(chat), str(state)) for chat, state in inbox), rows, known)
+    return Tables(int(events), int(aside), tuple((_chat(chat), str(state)) for chat, state in inbox), rows, known)
 
 
 def counted_orphans(url: str) -> dict[int, int]:
