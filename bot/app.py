@@ -22,6 +22,9 @@ from typing import Any
 import structlog
 
 from bot.access import AccessPolicy
+from bot.adapter_folders import adapter_folders
+from bot.adapter_operations import adapter_operations
+from bot.adapter_watch import LOOK_S, AdapterWatch
 from bot.channels.ask import AskChannel, AskResult
 from bot.channels.base import Channel
 from bot.commands import Surroundings, direct_commands
@@ -32,12 +35,13 @@ from bot.documents import document_maker
 from bot.errors import CliError, ExitCode
 from bot.handoff_desk import Desk
 from bot.health import build_pages
-from bot.housekeeping import ADAPTERS_S, TIDY_S, AdapterWatch, Scrubber, Tidier, repeat
+from bot.housekeeping import TIDY_S, Scrubber, Tidier, repeat
 from bot.http_server import HttpServer
 from bot.inbox import Inbox, RunningTurns
 from bot.metrics import Metrics
 from bot.presses import PressHandler
 from bot.settings import Settings
+from bot.shipped_adapter import shipped_adapter
 from bot.stopping import Stopping
 from bot.unstarted_model import UnstartedModel
 from bot.wakeup import Wakeup
@@ -139,9 +143,13 @@ class App:
             delivery=Delivery(database, everywhere, metrics=self.metrics, documents=document_maker(database), is_open=self._is_open),
             running=running,
             wakeup=wakeup,
-            watch=AdapterWatch(database, model.engine, model.sha256),
+            watch=self._adapter_watch(database, model),
             scrubber=Scrubber(database),
         )
+
+    def _adapter_watch(self, database: Database, model: UnstartedModel) -> AdapterWatch:
+        shipped, enabled = shipped_adapter(self._settings), self._settings.model.use_adapters
+        return AdapterWatch(database, model.engine, model.sha256, shipped=shipped, enabled=enabled)
 
     def _inbox(self, database: Database, channel: Channel, running: RunningTurns, wakeup: Wakeup) -> Inbox:
         return Inbox(
@@ -164,7 +172,7 @@ class App:
         tidier = Tidier(parts.database)
         background = [
             group.create_task(repeat(tidier.tidy, TIDY_S), name="housekeeping"),
-            group.create_task(repeat(parts.watch.look, ADAPTERS_S), name="adapters"),
+            group.create_task(repeat(parts.watch.look, LOOK_S), name="adapters"),
             group.create_task(parts.scrubber.run(), name="scrubber"),
         ]
         if self.pages is not None:
@@ -291,6 +299,7 @@ class App:
         desk = Desk(parts.database, parts.running, preview_s=preview_s, on_queued=parts.delivery.ring)
         operations: dict[str, Operation] = {
             **data_operations(parts.database, self._settings.storage_config(), desk),
+            **adapter_operations(parts.database, adapter_folders(self._settings, lambda: parts.model.files), parts.watch),
             "ping": self._ping,
             "ask": self._ask_operation,
             "stop": self._stop_operation,
@@ -330,6 +339,7 @@ class App:
 
     async def _measure(self, parts: Parts) -> None:
         self.metrics.set_engine(parts.model.engine.health())
+        self.metrics.set_adapter(parts.watch.serving)
         self.metrics.set_process(len(asyncio.all_tasks()), parts.database.connections)
         try:
             async with asyncio.timeout(PROBE_S):

@@ -75,14 +75,15 @@ class DataOperations:
         return await self._database.read(look)
 
     async def turn_document(self, arguments: Arguments) -> dict[str, Any]:
-        """Return turn `id`, its document as base64 (None when it is gone) and the folder of its adapter (None = base model)."""
+        """Return turn `id`, its document as base64 (None when it is gone) and the folder of its adapter (None = no release)."""
         turn_id = text(arguments, "id")
 
         async def look(unit: UnitOfWork) -> dict[str, Any]:
             with _named("turn", turn_id):
                 turn = await unit.turns.get(turn_id)
             document = await unit.turns.document(turn_id)
-            adapter = (await unit.adapters.get(turn.adapter)).path if turn.adapter else None
+            releases = await unit.adapters.find(turn.adapter) if turn.adapter else ()
+            adapter = next((release.path for release in releases if release.id == turn.adapter), None)
             encoded = base64.b64encode(document).decode() if document else None
             return {"turn": _plain(turn), "document": encoded, "adapter_path": adapter}
 

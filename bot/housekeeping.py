@@ -1,19 +1,16 @@
-"""What has to be done now and then: old documents and event ids go, dead questions are put aside, new adapters go live."""
+"""What has to be done now and then: old documents and event ids go, dead questions are put aside."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from dialogue.engine.base import AdapterRef, Engine
-from dialogue.errors import AdapterRejected, EngineError
 from storage.database import Database
 from storage.errors import StorageError
 from storage.records import OutboxState
 from storage.unit_of_work import UnitOfWork
 
 TIDY_S = 3600.0
-ADAPTERS_S = 10.0
 SCRUB_S = 600.0
 DEAD_QUESTION_MS = 3_600_000  # nobody waits an hour for `kefu ask`
 
@@ -93,35 +90,3 @@ class Scrubber:
                 log.warning("housekeeping.scrub_postponed", reason=str(error))
                 self._wanted.set()
             await self._sleep(SCRUB_S)
-
-
-class AdapterWatch:
-    """Keeps the engine on the active adapter release of its base model."""
-
-    def __init__(self, database: Database, engine: Engine, base_sha256: str) -> None:
-        self._database = database
-        self._engine = engine
-        self._base_sha256 = base_sha256
-        self._current: AdapterRef | None = None
-        self._rejected = ""
-
-    def current(self, conversation_id: str, skill: str) -> str | None:  # noqa: ARG002 - the shape of the port AdapterChoice
-        """Return the release that new turns use; None = base model."""
-        return None if self._current is None else self._current.name
-
-    async def look(self) -> None:
-        """Load the active release if it is another one than before. Raises StorageError."""
-        release = await self._database.read(lambda unit: unit.adapters.active(self._base_sha256))
-        wanted = None if release is None else AdapterRef(release.id, release.path)
-        if wanted == self._current or (wanted is not None and wanted.name == self._rejected):
-            return
-        # The one before stays loaded: turns that have chosen it are still on their way to the engine.
-        refs = [ref for ref in (wanted, self._current) if ref is not None]
-        try:
-            await self._engine.set_adapters(refs)
-        except (AdapterRejected, EngineError) as error:
-            self._rejected = "" if wanted is None else wanted.name
-            log.warning("adapter.rejected", wanted=wanted, serving=self._current, reason=str(error))
-            return
-        log.info("adapter.changed", now=wanted, before=self._current)
-        self._current, self._rejected = wanted, ""

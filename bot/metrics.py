@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from bot.adapter_watch import Serving
 from dialogue.engine.base import EngineHealth
 from dialogue.messages import ReplyCommitted
 from storage.records import OutboxState
@@ -38,6 +39,12 @@ class Metrics:
         self.engine_running = Gauge("kefu_engine_running", "Requests that are computed", registry=self.registry)
         self.engine_waiting = Gauge("kefu_engine_waiting", "Requests that wait", registry=self.registry)
         self.engine_restarts = Gauge("kefu_engine_restarts", "How often the engine was lost and started again", registry=self.registry)
+        self.adapter = Gauge(
+            "kefu_adapter_info", 'Always 1; the adapter that answers, "" = the base model', ["release", "name"], registry=self.registry
+        )
+        self.adapter_refused = Gauge(
+            "kefu_adapter_refused", "1 = the engine refuses the adapter that should answer", registry=self.registry
+        )
         self.tasks = Gauge("kefu_tasks", "Tasks of the event loop", registry=self.registry)
         self.database_connections = Gauge("kefu_database_connections", "Open connections to the database", registry=self.registry)
         self._prompt_tokens = 0
@@ -74,6 +81,12 @@ class Metrics:
         """Take what the process holds now."""
         self.tasks.set(tasks)
         self.database_connections.set(connections)
+
+    def set_adapter(self, serving: Serving) -> None:
+        """Take what answers now."""
+        self.adapter.clear()
+        self.adapter.labels(serving.adapter, serving.name).set(1)
+        self.adapter_refused.set(int(bool(serving.refused)))
 
     def set_engine(self, health: EngineHealth) -> None:
         """Take what the engine says now."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from bot.settings import Settings
 from dialogue.engine.model_sources import ModelSources
-from dialogue.engine.models import ModelFiles, pull, pull_tokenizer
+from dialogue.engine.models import ModelFiles, list_cached, parse_reference, pull, pull_tokenizer
 
 NO_FILES = frozenset({"scripted"})  # engines without a model
 
@@ -17,6 +17,12 @@ def model_sources(settings: Settings) -> ModelSources:
         hub_url=model.hub_url,
         hub_token=model.hub_token.get_secret_value() if model.hub_token else "",
     )
+
+
+def cached_model(settings: Settings) -> ModelFiles | None:
+    """Return the configured model if it was fetched already. Raises ModelReferenceInvalid."""
+    reference = str(parse_reference(settings.model.reference))
+    return next((files for files in list_cached(settings.cache_dir) if files.reference == reference), None)
 
 
 def fetch_model(settings: Settings, progress: Callable[[int, int], None] | None = None) -> ModelFiles | None:

@@ -20,4 +20,4 @@ async def open_model(settings: Settings, files: ModelFiles | None) -> UnstartedM
         return UnstartedModel(engine, ByteTemplate(), ByteTokenizer(), "scripted", "")
     tokenizer = await asyncio.to_thread(load_tokenizer, files)
     template = await asyncio.to_thread(load_template, files, tokenizer)
-    return UnstartedModel(build_engine(config, files), template, tokenizer, settings.model.reference, files.sha256)
+    return UnstartedModel(build_engine(config, files), template, tokenizer, settings.model.reference, files.sha256, files)

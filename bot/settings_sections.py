@@ -112,6 +112,15 @@ class ModelSection(Section):
         le=1_048_576,
         description="Tokens of one prompt and its reply, each slot its own; four slots of the default model: 0.6 GB.",
     )
+    adapter: str = Field(
+        "support-en",
+        description="Adapter that answers while no release is active: the name of one that ships with Kefu for the default model, the path "
+        "of a folder, or nothing.",
+        json_schema_extra={"allowed": "a name, a path with a / in it, or empty"},
+    )
+    use_adapters: bool = Field(
+        True, description="Whether adapters answer at all; off = the base model does, whatever is active, to compare."
+    )
 
 
 class EngineSection(Section):

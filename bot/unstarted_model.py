@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dialogue.engine.base import Engine
+from dialogue.engine.model_files import ModelFiles
 from dialogue.ports import HashedTemplate, ServedModel, TextEncoder
 
 
@@ -15,6 +16,7 @@ class UnstartedModel:
     tokenizer: TextEncoder
     reference: str  # what the settings call the model
     sha256: str  # of the weights; adapters belong to these
+    files: ModelFiles | None = None  # on this machine; None = the engine has none here
 
     async def start(self) -> ServedModel:
         """Load the weights. Raises EngineUnavailable."""

@@ -25,13 +25,14 @@ def chat(
     ctx: typer.Context,
     model: Annotated[str | None, typer.Option(help="Model reference, instead of model.reference.")] = None,
     *,
+    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Let the base model answer, whatever adapter is active.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Begin a new conversation instead of going on with the last one.")] = False,
 ) -> None:
     """Talk to the assistant in this terminal.
 
     Ctrl-C stops an answer; Ctrl-D, or Ctrl-C at the prompt, leaves. Piped in, each line is answered on stdout.
     """
-    settings = prepare(ctx, {"model.reference": model})
+    settings = prepare(ctx, {"model.reference": model, "model.use_adapters": False if no_adapter else None})
     application = make_app(settings)
     by_person = sys.stdin.isatty() and sys.stdout.isatty()
     screen = _screen(application, settings) if by_person else PipeScreen(sys.stdin.fileno(), sys.stdout, sys.stderr)

@@ -11,10 +11,10 @@ from typing import Any
 
 from bot.cli.data import operate
 from bot.cli.findings import Finding, error, ok, warning
-from bot.model_files import NO_FILES
+from bot.model_files import NO_FILES, cached_model
 from bot.settings import LoadedSettings, Settings
 from dialogue.engine.download import file_sha256
-from dialogue.engine.models import list_cached, parse_reference
+from dialogue.engine.models import parse_reference
 from storage import schema
 from storage.errors import DatabaseBusy
 from storage.lockfile import read_holder
@@ -137,10 +137,11 @@ def check_model(settings: Settings) -> Sequence[Finding]:
     """Find the model and compute its hash again."""
     if settings.engine.kind in NO_FILES | {"remote"}:
         return [ok("model", f"the engine {settings.engine.kind} loads no model here")]
-    reference = str(parse_reference(settings.model.reference))
-    files = next((files for files in list_cached(settings.cache_dir) if files.reference == reference), None)
+    files = cached_model(settings)
     if files is None:
-        return [warning("model", f"{reference} is not here yet", "The first start fetches it; `kefu models pull` does it now.")]
+        return [
+            warning("model", f"{settings.model.reference} is not here yet", "The first start fetches it; `kefu models pull` does it now.")
+        ]
     if file_sha256(files.path) != files.sha256:
         is_own = parse_reference(settings.model.reference).kind == "path"
         remedy = (

@@ -1,11 +1,15 @@
 """How commands reach the data: through the Kefu that is running on it, or by opening the database themselves."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
+from bot.adapter_folders import adapter_folders
+from bot.adapter_operations import adapter_operations
 from bot.control import ControlUnavailable, call
 from bot.data_operations import data_operations
 from bot.errors import CliError, ExitCode
+from bot.model_files import cached_model
 from bot.settings import Settings
 from storage.database import open_database
 
@@ -27,7 +31,8 @@ async def _operate(settings: Settings, operation: str, arguments: dict[str, Any]
 async def _operate_here(settings: Settings, operation: str, arguments: dict[str, Any]) -> Any:
     database = await open_database(settings.storage_config(), owner=f"kefu {operation.replace('.', ' ')}")
     try:
-        return await data_operations(database, settings.storage_config())[operation](arguments)
+        adapters = adapter_operations(database, adapter_folders(settings, partial(cached_model, settings)))
+        return await {**data_operations(database, settings.storage_config()), **adapters}[operation](arguments)
     finally:
         await database.close()
 

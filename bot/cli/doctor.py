@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bot.cli import checks
+from bot.cli.adapter_check import check_adapter
 from bot.cli.ensure_model import ensure_model
 from bot.cli.findings import Finding, as_json, as_lines, guarded, has_errors, ok
 from bot.cli.output import print_json
@@ -31,7 +32,7 @@ def doctor(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check settings, database, model, engine, disk, clock and Telegram.
+    """Check settings, database, model, adapter, engine, disk, clock and Telegram.
 
     Nothing is changed. The exit code is 1 when something is wrong; a warning leaves it at 0.
     """
@@ -56,6 +57,7 @@ def examine(loaded: LoadedSettings, *, deep: bool) -> Sequence[Finding]:
         guarded("delivery", lambda: checks.check_delivery(settings)),
         guarded("engine", lambda: start_engine(settings) if deep else checks.check_engine(settings)),
         guarded("model", lambda: checks.check_model(settings)),
+        guarded("adapter", lambda: check_adapter(settings)),
         guarded("disk", lambda: checks.check_disk(settings)),
         guarded("clock", lambda: checks.check_clock(datetime.now().astimezone().year)),
         guarded("telegram", lambda: check_telegram(settings, deep=deep)),

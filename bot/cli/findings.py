@@ -22,7 +22,7 @@ class Status(StrEnum):
 class Finding:
     """One line of the report."""
 
-    check: str  # settings, database, model, engine, disk, clock, telegram, delivery
+    check: str  # settings, database, model, adapter, engine, disk, clock, telegram, delivery
     status: Status
     message: str
     remedy: str = ""  # what to do; "" when all is well

@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "chat": LazyCommand("bot.cli.chat:app", "Talk to the assistant in this terminal.", _TALK),
     "ask": LazyCommand("bot.cli.ask:app", "Ask one question, print the answer, exit.", _TALK),
     "run": LazyCommand("bot.cli.run:app", "Serve every configured channel until stopped.", _TALK),
-    "doctor": LazyCommand("bot.cli.doctor:app", "Check settings, database, model, engine, disk, clock and Telegram.", _LOOK),
+    "doctor": LazyCommand("bot.cli.doctor:app", "Check settings, database, model, adapter, engine, disk, clock and Telegram.", _LOOK),
     "conversations": LazyCommand(
         "bot.cli.conversations:app", "Show conversations and their turns; take one over, answer as a person, give it back.", _LOOK
     ),
@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "bench": LazyCommand("bot.cli.bench:app", "Measure the bot, the engine or the database on this machine.", _LOOK),
     "init": LazyCommand("bot.cli.init:app", "Write a kefu.toml that explains every setting.", _CARE),
     "models": LazyCommand("bot.cli.models:app", "Fetch and list models.", _CARE),
+    "adapters": LazyCommand("bot.cli.adapters:app", "Show adapter releases, promote one, roll back.", _CARE),
     "db": LazyCommand("bot.cli.db:app", "Upgrade, back up and restore the database.", _CARE),
     "users": LazyCommand("bot.cli.users:app", "Export or erase what is remembered about a person.", _CARE),
     "finetune": LazyCommand("finetune.cli:app", "Train an adapter on your own conversations.", _CARE, needs="finetune"),

@@ -15,6 +15,7 @@ from bot.cli.prepare import prepare
 from bot.cli.progress import waiting
 from bot.serving import open_model
 from bot.settings import Settings
+from bot.shipped_adapter import shipped_adapter
 from dialogue import replay as turn_replay
 from dialogue.document import TurnDocument
 from dialogue.engine.base import AdapterRef, TextDelta
@@ -38,13 +39,19 @@ def replay(
     document = turn_replay.load(base64.b64decode(stored["document"] or ""))
     files = ensure_model(settings)
     parts = turn_replay.describe(document, _decoder(files))
-    again = _generate(settings, files, document, stored["adapter_path"]) if generate else None
+    again = _generate(settings, files, document, stored["adapter_path"] or _shipped(settings, document)) if generate else None
     comparison = _compare(stored["turn"]["reply_text"], again) if again is not None else None
     if json:
         print_json({"turn": stored["turn"], "parts": [{"name": part.name, "text": part.text} for part in parts], "generated": comparison})
         return
     for part in (*parts, *_results(stored["turn"], comparison)):
         print_text(f"── {part.name}\n{part.text}\n")
+
+
+def _shipped(settings: Settings, document: TurnDocument) -> str | None:
+    """Return the folder of the adapter that ships with Kefu, if that made the turn."""
+    shipped = shipped_adapter(settings)
+    return shipped.path if shipped is not None and shipped.name == document.adapter else None
 
 
 def _decoder(files: ModelFiles | None) -> Callable[[Sequence[int]], str] | None:

@@ -27,6 +27,8 @@ def run(
     host: Annotated[str | None, typer.Option(help="Address of /healthz, /readyz and /metrics, instead of http.host.")] = None,
     port: Annotated[int | None, typer.Option(help="Their port, instead of http.port; 0 = any free one.")] = None,
     model: Annotated[str | None, typer.Option(help="Model reference, instead of model.reference.")] = None,
+    *,
+    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Let the base model answer, whatever adapter is active.")] = False,
 ) -> None:
     """Serve every configured channel until stopped.
 
@@ -34,7 +36,11 @@ def run(
 
     SIGTERM or Ctrl-C lets running answers finish; a second one does not.
     """
-    settings = prepare(ctx, {"http.host": host, "http.port": port, "model.reference": model}, level="info")
+    settings = prepare(
+        ctx,
+        {"http.host": host, "http.port": port, "model.reference": model, "model.use_adapters": False if no_adapter else None},
+        level="info",
+    )
     channels = configured_channels(settings)
     if not channels:
         log.warning("run.no_channel", remedy="for Telegram, set TELEGRAM_BOT_TOKEN; until then only `kefu ask` and the health pages work")

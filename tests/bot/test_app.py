@@ -245,7 +245,7 @@ async def test_a_promoted_adapter_goes_live(tmp_path: Path) -> None:
     settings = app_settings(tmp_path)
     folder = tmp_path / "adapter"
     folder.mkdir()
-    release = AdapterReleaseRecord("r1", "first", "0" * 64, str(folder), "1" * 64, ReleaseStatus.ACTIVE, "", 0)
+    release = AdapterReleaseRecord("r1", "first", "0" * 64, str(folder), "1" * 64, ReleaseStatus.ACTIVE, "", 0, passed=True)
     settings.data_dir.mkdir(parents=True)
     database = await open_database(settings.storage_config())
     await database.write(lambda unit: unit.adapters.add(release))
@@ -258,7 +258,7 @@ async def test_a_promoted_adapter_goes_live(tmp_path: Path) -> None:
 async def test_a_broken_adapter_leaves_the_old_one(tmp_path: Path) -> None:
     """A release that the engine rejects is logged; answers go on without it."""
     settings = app_settings(tmp_path)
-    release = AdapterReleaseRecord("r1", "gone", "0" * 64, str(tmp_path / "nowhere"), "1" * 64, ReleaseStatus.ACTIVE, "", 0)
+    release = AdapterReleaseRecord("r1", "gone", "0" * 64, str(tmp_path / "nowhere"), "1" * 64, ReleaseStatus.ACTIVE, "", 0, passed=True)
     settings.data_dir.mkdir(parents=True)
     database = await open_database(settings.storage_config())
     await database.write(lambda unit: unit.adapters.add(release))
