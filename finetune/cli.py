@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from finetune.commands import evaluate, train
+from finetune.commands import evaluate, pretrain, train
 
 app: Final = typer.Typer(
     name="finetune",
@@ -22,3 +22,4 @@ def group() -> None:
 
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)
