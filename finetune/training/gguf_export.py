@@ -1,79 +1,95 @@
-"""A folder of transformers' files as one float32 GGUF file: configuration, tokenizer and chat template become its metadata.
+"""A transformers' folder as a float32 GGUF file, for llama.cpp.
 
-For models that never were a GGUF file: those of pretraining, and those of the hub. `gguf_model` writes the others.
+Done for Llama, Mistral, Qwen 2 and 3, and Gemma 1, 2 and 3, whose layouts were compared with transformers token by token. Whatever a
+configuration asks for that is not written here is refused: a model that is nearly right is wrong.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import gguf
 import numpy as np
-import safetensors
+from safetensors import safe_open
 
-from dialogue.engine.model_files import TOKENIZER_NAME, describe_folder
-from dialogue.gguf_tokenizer import COMPOSES, PRE_TOKENIZERS
-from dialogue.tokenizer import CONFIG_NAME, SpecialTokens, read_json
-from dialogue.tokenizer_document import END_OF_TURN_TOKENS, Document
+from dialogue.engine.model_files import describe_folder
+from dialogue.tokenizer import read_json
 from finetune.errors import FinetuneError
-from finetune.training.gguf_model import Array, finish, gguf_weights, write_file
+from finetune.training.gguf_model import Array, Layout, announce, finish, layout_of, write_file
+from finetune.training.gguf_vocabulary import check_vocabulary, write_vocabulary
 
-# what transformers calls a model → what llama.cpp calls it
-ARCHITECTURES: Final[Mapping[str, str]] = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+# transformers' name for a kind of model → GGUF's
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+}
+_TIED = "lm_head.weight"  # llama.cpp takes the embedding where there is no output layer
 
 
 def export_gguf(folder: Path, target: Path) -> Path:
-    """Write the model in `folder` to `target`, whole or not at all.
-
-    Raises FinetuneError for an architecture, a rotation of positions or a tokenizer that llama.cpp would read otherwise.
-    """
+    """Write the model in `folder` as the GGUF file `target`, whole or not at all. Raises FinetuneError and ModelError."""
     config = read_json(folder / "config.json")
-    architecture = ARCHITECTURES.get(str(config.get("model_type")))
-    if architecture is None:
-        known = ", ".join(ARCHITECTURES)
-        raise FinetuneError(f"Models of the kind {config.get('model_type')!r} cannot be written as GGUF; known are {known}.")
-    tokenizer = _tokenizer(folder, int(config["vocab_size"]))
-    write_file(target, lambda path: _write(folder, config, architecture, tokenizer, path))
+    kind = str(config.get("model_type", ""))
+    if kind not in ARCHITECTURES:
+        raise FinetuneError(f"Models of the kind {kind!a} cannot be written as GGUF; known are {', '.join(ARCHITECTURES)}.")
+    _refuse_unwritten(config)
+    write_file(target, lambda path: _write(folder, config, ARCHITECTURES[kind], path))
     return target
 
 
-def _write(folder: Path, config: Mapping[str, Any], architecture: str, tokenizer: "_Tokenizer", path: Path) -> None:
+def _refuse_unwritten(config: Mapping[str, Any]) -> None:
+    scaling = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    kinds = {str(part.get("rope_type", "default")) for part in (scaling, *scaling.values()) if isinstance(part, dict)}
+    if kinds - {"default"}:
+        raise FinetuneError(f"The model stretches its positions ({', '.join(sorted(kinds))}), which is not written as GGUF here.")
+    if config.get("mlp_bias") or (config["model_type"] in {"llama", "mistral"} and config.get("attention_bias")):
+        raise FinetuneError("The model has biases that its kind does not have in llama.cpp.")
+
+
+def _write(folder: Path, config: Mapping[str, Any], architecture: str, path: Path) -> None:
+    files = describe_folder(str(folder), folder)
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name(folder.parent.name if folder.name == "model" else folder.name)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    _add_sizes(writer, config)
-    _add_tokenizer(writer, tokenizer, describe_folder("", folder).template)
-    heads = {"attn_q": int(config["num_attention_heads"]), "attn_k": _kv_heads(config)}
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], int(config["num_hidden_layers"]))
-    for name, size in _sizes(folder):
-        writer.add_tensor_info(_renamed(name, names), list(size), np.dtype(np.float32), 4 * math.prod(size))
-    finish(writer, _tensors(folder, architecture, heads))
+    writer.add_name(files.name)
+    _write_sizes(writer, config, architecture)
+    write_vocabulary(writer, folder, int(config["vocab_size"]), files.template)
+    layout = layout_of(architecture, int(config["num_attention_heads"]), _kv_heads(config))
+    skipped = {_TIED} if _is_tied(config) else frozenset[str]()
+    for name, value in _weights(folder, layout, skipped):
+        announce(writer, name, value.shape)
+    finish(writer, (value for _, value in _weights(folder, layout, skipped)))
+    check_vocabulary(path, folder)
 
 
-def _renamed(name: str, names: gguf.TensorNameMap) -> str:
-    known = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    if known is None:
-        raise FinetuneError(f"The weight {name} has no place in a GGUF file.")
-    return known
-
-
-def _add_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any], architecture: str) -> None:
     heads = int(config["num_attention_heads"])
     head = int(config.get("head_dim") or config["hidden_size"] // heads)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_vocab_size(int(config["vocab_size"]))
     writer.add_context_length(int(config["max_position_embeddings"]))
-    writer.add_block_count(int(config["num_hidden_layers"]))
     writer.add_embedding_length(int(config["hidden_size"]))
+    writer.add_block_count(int(config["num_hidden_layers"]))
     writer.add_feed_forward_length(int(config["intermediate_size"]))
     writer.add_head_count(heads)
     writer.add_head_count_kv(_kv_heads(config))
     writer.add_key_length(head)
     writer.add_value_length(head)
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
-    writer.add_rope_freq_base(_rope_base(config))
     writer.add_rope_dimension_count(head)
-    writer.add_vocab_size(int(config["vocab_size"]))
+    writer.add_rope_freq_base(_rope_base(config))
+    if architecture in {"gemma2", "gemma3"}:
+        _write_window(writer, config, architecture)
+
+
+def _write_window(writer: gguf.GGUFWriter, config: Mapping[str, Any], architecture: str) -> None:
+    writer.add_sliding_window(int(config["sliding_window"]))
+    if architecture == "gemma2":
+        writer.add_attn_logit_softcapping(float(config["attn_logit_softcapping"]))
+        writer.add_final_logit_softcapping(float(config["final_logit_softcapping"]))
 
 
 def _kv_heads(config: Mapping[str, Any]) -> int:
@@ -81,94 +97,20 @@ def _kv_heads(config: Mapping[str, Any]) -> int:
 
 
 def _rope_base(config: Mapping[str, Any]) -> float:
-    """Return the base of the rotation's frequencies. Raises FinetuneError when they are stretched."""
-    rope: Mapping[str, Any] = config.get("rope_parameters") or {
-        **(config.get("rope_scaling") or {}),
-        "rope_theta": config.get("rope_theta", 1e4),
-    }
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise FinetuneError(f"The model's positions are stretched ({kind}); such models cannot be written as GGUF.")
-    return float(rope["rope_theta"])
+    parameters = config.get("rope_parameters") or {}
+    whole = parameters.get("full_attention", parameters)
+    return float(whole.get("rope_theta") or config.get("rope_theta") or 10_000.0)
 
 
-def _sizes(folder: Path) -> Iterator[tuple[str, Sequence[int]]]:
-    for path in _weight_files(folder):
-        with safetensors.safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - no mapping
-                yield name, file.get_slice(name).get_shape()
+def _is_tied(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("tie_word_embeddings", config["model_type"].startswith("gemma")))
 
 
-def _tensors(folder: Path, architecture: str, heads: Mapping[str, int]) -> Iterator[Array]:
-    """Yield the weights in the order of `_sizes`, each as llama.cpp has it."""
-    for path in _weight_files(folder):
-        with safetensors.safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - no mapping
-                yield from gguf_weights({name: file.get_tensor(name).float().numpy()}, architecture, heads).values()
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise FinetuneError(f"{folder} holds no *.safetensors file.")
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Tokenizer:
-    """What a GGUF file says about a byte-level BPE."""
-
-    pre: str
-    pieces: list[str]
-    types: list[gguf.TokenType]
-    merges: list[str]
-    special: dict[str, int]  # bos, eos, pad, eot → id
-
-
-def _tokenizer(folder: Path, vocabulary: int) -> _Tokenizer:
-    document = read_json(folder / TOKENIZER_NAME)
-    if document.get("model", {}).get("type") != "BPE":
-        raise FinetuneError(f"The tokenizer in {folder} is no byte-level BPE, so it cannot be written as GGUF.")
-    ids: dict[str, int] = dict(document["model"]["vocab"])
-    kinds: dict[str, gguf.TokenType] = {}
-    for token in document["added_tokens"]:
-        ids[token["content"]] = token["id"]
-        kinds[token["content"]] = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
-    by_id = {number: piece for piece, number in ids.items()}
-    # sizes are often rounded up: the rest are rows that no token uses
-    pieces = [by_id.get(number, f"[PAD{number}]") for number in range(vocabulary)]
-    types = [kinds.get(piece, gguf.TokenType.NORMAL) if n in by_id else gguf.TokenType.UNUSED for n, piece in enumerate(pieces)]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
-    special = SpecialTokens.from_config(read_json(folder / CONFIG_NAME))
-    named = {"bos": special.bos, "eos": special.eos, "pad": special.pad, "eot": special.eos if special.eos in END_OF_TURN_TOKENS else None}
-    return _Tokenizer(pre_word(document), pieces, types, merges, {key: ids[token] for key, token in named.items() if token in ids})
-
-
-def pre_word(document: Document) -> str:
-    """Return the word by which llama.cpp knows the way in which a tokenizer cuts text into words. Raises FinetuneError."""
-    parts = document.get("pre_tokenizer") or {}
-    steps = [_compared(step) for step in parts.get("pretokenizers", [parts])]
-    composes = (document.get("normalizer") or {}).get("type") == "NFC"
-    for word, known in PRE_TOKENIZERS.items():
-        if steps == [_compared(step) for step in known] and composes == (word in COMPOSES):
-            return word
-    raise FinetuneError("The tokenizer cuts text into words in a way that is not known to llama.cpp, so its ids would be wrong there.")
-
-
-def _compared(step: Document) -> Document:
-    """Return a step without what changes offsets alone."""
-    return {key: value for key, value in step.items() if key != "trim_offsets"}
-
-
-def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: _Tokenizer, template: str) -> None:
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(tokenizer.pre)
-    writer.add_token_list(tokenizer.pieces)
-    writer.add_token_types(tokenizer.types)
-    writer.add_token_merges(tokenizer.merges)
-    add = {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id, "pad": writer.add_pad_token_id, "eot": writer.add_eot_token_id}
-    for key, number in tokenizer.special.items():
-        add[key](number)
-    writer.add_add_bos_token(False)
-    if template:
-        writer.add_chat_template(template)
+def _weights(folder: Path, layout: Layout, skipped: frozenset[str] | set[str]) -> Iterator[tuple[str, Array]]:
+    """Yield each weight as llama.cpp has it, one in memory at a time."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in sorted(tensors.keys()):
+                if name not in skipped:
+                    placed, value = layout.place(name, tensors.get_tensor(name).float().numpy())
+                    yield placed, np.ascontiguousarray(value)

@@ -5,9 +5,13 @@ transformers differ from those of llama.cpp in their names, in the order of q's 
 one in Gemma's norms.
 """
 
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,7 @@ def write_float_gguf(source: Path, weights: Weights, target: Path) -> Path:
     """
     reader = _reader(source)
     architecture = str(_value(reader, "general.architecture"))
-    replaced = gguf_weights(weights, architecture, _heads(reader, architecture)) if weights else {}
+    replaced = dict(starmap(_layout(reader, architecture).place, weights.items())) if weights else {}
     unknown = set(replaced) - {tensor.name for tensor in reader.tensors}
     if unknown:
         raise FinetuneError(f"{source.name} has no {min(unknown)}, so the weights are those of another model.")
@@ -48,35 +52,42 @@ def write_float_gguf(source: Path, weights: Weights, target: Path) -> Path:
     return target
 
 
-def gguf_weights(weights: Weights, architecture: str, heads: Mapping[str, int]) -> dict[str, Array]:
-    """Return weights of transformers with names, rows and offsets of llama.cpp. `heads`: number of them in attn_q and attn_k.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How llama.cpp keeps the weights of one model."""
 
-    Raises FinetuneError for an architecture whose layout is not known.
-    """
+    architecture: str
+    heads: Mapping[str, int]  # of attn_q and attn_k, whose rows may have another order
+
+    def place(self, name: str, value: Array) -> tuple[str, Array]:
+        """Return a weight of transformers as llama.cpp has it: name, float32 values. Raises FinetuneError."""
+        known = _names(self.architecture).get_name(name, try_suffixes=(".weight", ".bias"))
+        if known is None:
+            raise FinetuneError(f"The weight {name} has no place in a GGUF file of the kind {self.architecture}.")
+        return known, self._converted(known.split(".")[-2], value.astype(np.float32))
+
+    def _converted(self, part: str, rows: Array) -> Array:
+        if PERMUTED[self.architecture] and part in self.heads:
+            return rope_order(rows.reshape(len(rows), -1), self.heads[part]).reshape(rows.shape)
+        if self.architecture.startswith("gemma") and part.endswith("norm"):
+            return rows + 1  # transformers keeps the difference to one
+        return rows
+
+
+def layout_of(architecture: str, heads: int, kv_heads: int) -> Layout:
+    """Return the layout of an architecture, by GGUF's name for it. Raises FinetuneError where it is not known."""
     if architecture not in PERMUTED:
         raise FinetuneError(f"Models of the kind {architecture!a} cannot be written as GGUF; known are {', '.join(PERMUTED)}.")
-    names = gguf.get_tensor_name_map(_ARCHITECTURES[architecture], MAX_LAYERS)
-    result: dict[str, Array] = {}
-    for name, value in weights.items():
-        known = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if known is None:
-            raise FinetuneError(f"The weight {name} has no place in a GGUF file of the kind {architecture}.")
-        result[known] = _converted(known, value, architecture, heads)
-    return result
+    return Layout(architecture, {"attn_q": heads, "attn_k": kv_heads})
 
 
 MAX_LAYERS = 512  # names are looked up, so more than any model has
 _ARCHITECTURES = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
 
 
-def _converted(name: str, value: Array, architecture: str, heads: Mapping[str, int]) -> Array:
-    part = name.split(".")[-2]
-    rows = value.astype(np.float32)
-    if PERMUTED[architecture] and part in heads:
-        return rope_order(rows.reshape(len(rows), -1), heads[part]).reshape(rows.shape)
-    if architecture.startswith("gemma") and part.endswith("norm"):
-        return rows + 1  # transformers keeps the difference to one
-    return rows
+@cache
+def _names(architecture: str) -> gguf.TensorNameMap:
+    return gguf.get_tensor_name_map(_ARCHITECTURES[architecture], MAX_LAYERS)
 
 
 def _reader(source: Path) -> gguf.GGUFReader:
@@ -86,10 +97,10 @@ def _reader(source: Path) -> gguf.GGUFReader:
         raise FinetuneError(f"{source} is no GGUF file that can be read.") from error
 
 
-def _heads(reader: gguf.GGUFReader, architecture: str) -> dict[str, int]:
+def _layout(reader: gguf.GGUFReader, architecture: str) -> Layout:
     heads = int(_value(reader, f"{architecture}.attention.head_count"))
     key = f"{architecture}.attention.head_count_kv"
-    return {"attn_q": heads, "attn_k": heads if reader.get_field(key) is None else int(_value(reader, key))}
+    return layout_of(architecture, heads, heads if reader.get_field(key) is None else int(_value(reader, key)))
 
 
 def _value(reader: gguf.GGUFReader, key: str) -> Any:
@@ -107,9 +118,7 @@ def _write(reader: gguf.GGUFReader, architecture: str, replaced: Weights, path: 
             writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     for tensor in reader.tensors:
-        # the reader gives sizes innermost first
-        sizes = [int(size) for size in reversed(tensor.shape)]
-        writer.add_tensor_info(tensor.name, sizes, np.dtype(np.float32), 4 * int(np.prod(sizes)))
+        announce(writer, tensor.name, [int(size) for size in reversed(tensor.shape)])  # the reader gives sizes innermost first
     finish(writer, (_tensor(tensor, replaced) for tensor in reader.tensors))
 
 
@@ -122,7 +131,12 @@ def _tensor(tensor: Any, replaced: Weights) -> Array:
     return gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
 
 
-def finish(writer: gguf.GGUFWriter, tensors: Any) -> None:
+def announce(writer: gguf.GGUFWriter, name: str, shape: Sequence[int]) -> None:
+    """Promise a float32 tensor, which `finish` gets in the same order."""
+    writer.add_tensor_info(name, shape, np.dtype(np.float32), 4 * math.prod(shape))
+
+
+def finish(writer: gguf.GGUFWriter, tensors: Iterable[Array]) -> None:
     """Write header and metadata, then one tensor after the other, so that only one is in memory."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

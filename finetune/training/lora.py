@@ -24,7 +24,7 @@ def lora_config(section: LoraSection, task: str = "CAUSAL_LM") -> peft.LoraConfi
     targets = section.targets if section.targets == "all-linear" else list(section.targets)
     return peft.LoraConfig(
         r=section.r,
-        lora_alpha=section.alpha,
+        lora_alpha=section.alpha,  # pyrefly: ignore[bad-argument-type] - a float is taken, and saved as such
         lora_dropout=section.dropout,
         target_modules=targets,
         use_rslora=section.rslora,

@@ -47,20 +47,21 @@ class ObjectiveTrainer(transformers.Trainer):
     ) -> None:
         held_out = Examples(valid) if valid else None
         super().__init__(model, arguments, objective.collate, Examples(train), held_out, callbacks=callbacks)
-        self.objective = objective
+        self.goal = objective
         self.schedule = schedule  # step, counted from 0 → what the learning rate is multiplied with
         self.tokens_done = 0  # trained tokens of this process since it began
         self.remove_callback(transformers.PrinterCallback)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:  # noqa: ARG002 - as its parent
         """Set the learning rate's schedule."""
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.schedule)
+        chosen: Any = optimizer or self.optimizer
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, self.schedule)
         return self.lr_scheduler
 
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> tuple[list[Batch], Any]:
         """Return the batches of one step and their number of trained tokens, over all devices."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        count = torch.tensor(sum(self.objective.trained_tokens(batch) for batch in batches), device=device)
+        count = torch.tensor(sum(self.goal.trained_tokens(batch) for batch in batches), device=device)
         total = self.accelerator.reduce(count, reduction="sum")
         self.tokens_done += int(count)
         return batches, torch.clamp(total, min=1)
@@ -73,10 +74,10 @@ class ObjectiveTrainer(transformers.Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return this batch's share of the step's mean loss, in nats per trained token."""
-        loss = self.objective.loss(model, inputs)
+        loss = self.goal.loss(model, inputs)
         # gradients are averaged over the devices afterwards, hence the factor
         share = loss * self.accelerator.num_processes / num_items_in_batch
-        return (share, {}) if return_outputs else share
+        return (share, None) if return_outputs else share
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return the mean held-out loss in nats per trained token."""
@@ -85,8 +86,8 @@ class ObjectiveTrainer(transformers.Trainer):
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         for batch in self.get_eval_dataloader():
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.objective.loss(model, self._prepare_inputs(batch))
-            each = torch.tensor([float(loss), float(self.objective.trained_tokens(batch))], dtype=torch.float64, device=loss.device)
+                loss = self.goal.loss(model, self._prepare_inputs(batch))
+            each = torch.tensor([float(loss), float(self.goal.trained_tokens(batch))], dtype=torch.float64, device=loss.device)
             sums += self.accelerator.gather_for_metrics(each.unsqueeze(0)).sum(0)
         metrics = {HELD_OUT_LOSS: float(sums[0] / sums[1].clamp(min=1))}
         self.log(dict(metrics))
