@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from finetune.commands import evaluate, pretrain, train
+from finetune.commands import data, evaluate, prepare, pretrain, train
 
 app: Final = typer.Typer(
     name="finetune",
@@ -20,6 +20,8 @@ def group() -> None:
     """Train an adapter on your own conversations."""
 
 
+app.command("prepare", epilog=prepare.EPILOG)(prepare.prepare)
+app.add_typer(data.app, name="data")
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)

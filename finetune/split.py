@@ -5,12 +5,14 @@ that grows keeps its test.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from finetune.config import SplitSection
 
 _STEPS: Final = 1 << 64
+_SPLITS: Final = 3
 
 
 def share_of(seed: int, key: str) -> float:
@@ -18,18 +20,22 @@ def share_of(seed: int, key: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{key}".encode()).digest()[:8], "big") / _STEPS
 
 
-def split_groups(groups: Iterable[str], shares: SplitSection, seed: int) -> Mapping[str, str]:
+def split_groups(groups: Iterable[str], shares: SplitSection, seed: int) -> dict[str, str]:
     """Return the split of each group.
 
-    With three groups or more, no split that was asked for stays empty: it takes the group that came nearest to it.
+    With three groups or more, no split that was asked for stays empty: the largest gives it the group that came nearest. With
+    fewer, all are trained on.
     """
     places = {group: share_of(seed, group) for group in groups}
+    if len(places) < _SPLITS:
+        return dict.fromkeys(places, "train")
     splits = {group: _split_at(place, shares) for group, place in places.items()}
-    if len(places) >= len(("train", "valid", "test")):
-        for split, share in (("test", shares.test), ("valid", shares.valid)):
-            if share > 0 and split not in splits.values():
-                spare = [group for group in places if splits[group] == "train"]
-                splits[min(spare, key=lambda group: (places[group], group))] = split
+    for split, wanted in (("train", 1.0), ("test", shares.test), ("valid", shares.valid)):
+        if wanted > 0 and split not in splits.values():
+            sizes = Counter(splits.values())
+            giver = max(sizes, key=lambda name: (sizes[name], name))
+            aim = 1.0 if split == "train" else 0.0
+            splits[min((group for group in places if splits[group] == giver), key=lambda group: (abs(places[group] - aim), group))] = split
     return splits
 
 

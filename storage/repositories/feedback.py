@@ -37,6 +37,12 @@ class FeedbackRepository(Repository):
         found = await self._first(select(feedback).where(feedback.c.turn_id == turn_id, feedback.c.user_id == user_id))
         return None if found is None else feedback_record(found)
 
+    async def on_turns_of(self, user_id: str) -> tuple[FeedbackRecord, ...]:
+        """Return what anybody thinks of this user's turns, oldest first."""
+        mine = select(turns.c.id).where(turns.c.user_id == user_id)
+        found = await self._all(select(feedback).where(feedback.c.turn_id.in_(mine)).order_by(feedback.c.created_at, feedback.c.id))
+        return tuple(feedback_record(row) for row in found)
+
     async def list(self, limit: int = 100, before: str | None = None, rating: int | None = None) -> tuple[FeedbackRecord, ...]:
         """Return the newest opinions of all users, newest first; with `before`, those with a smaller id. For the owner's reports."""
         statement = select(feedback).order_by(feedback.c.id.desc()).limit(limit)

@@ -116,6 +116,12 @@ class TurnRepository(FencedRepository):
         used = (await self._run(_USED, {"of_user": user_id, "since": since})).one()
         return Usage(used.turns, int(used.tokens))
 
+    async def answered(self, user_id: str) -> tuple[TurnRecord, ...]:
+        """Return every answered turn of this user that may stand in prompts, by conversation, oldest first. For training data."""
+        await self._context.take_time()
+        mine = (turns.c.user_id == user_id, turns.c.in_history, turns.c.status == TurnStatus.ANSWERED)
+        return tuple(turn_record(row) for row in await self._all(select(turns).where(*mine).order_by(turns.c.conversation_id, turns.c.seq)))
+
     async def document(self, turn_id: str) -> bytes | None:
         """Return the document of the turn; None when it has none any more."""
         return await self._scalar(select(turn_documents.c.document).where(turn_documents.c.turn_id == turn_id))

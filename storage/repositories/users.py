@@ -77,6 +77,11 @@ class UserRepository(Repository):
         found = await self._first(_FIND, _named(channel, account, external_id))
         return None if found is None else user_record(found)
 
+    async def list(self, *, after: str = "", limit: int = 100) -> tuple[UserRecord, ...]:
+        """Return users in the order of their ids; with `after`, those with a greater one. For the owner's own work on all of them."""
+        rows = await self._all(select(users).where(users.c.id > after).order_by(users.c.id).limit(limit))
+        return tuple(user_record(row) for row in rows)
+
     async def profile(self, user_id: str) -> ProfileRecord:
         """Return what the user told about themselves; an empty profile when that is nothing."""
         rows = await self._all(_PROFILE, {"of_user": user_id})
