@@ -1,15 +1,16 @@
 """From settings to the engine that answers. The one place where engines are put together.
 
     llamacpp (auto)   AdmittedEngine ─► BreakerEngine ─► ProcessEngine ─► llama.cpp in a child process
+    seq2seq           AdmittedEngine ─► BreakerEngine ─► ProcessEngine ─► an encoder–decoder on torch in a child process
     remote            AdmittedEngine ─► BreakerEngine ─► RemoteEngine
     scripted          AdmittedEngine ─► BreakerEngine ─► ScriptedEngine, in this process
     another name      AdmittedEngine ─► BreakerEngine ─► what the entry point of that name in the group kefu.engines builds
 
-llama.cpp itself is imported in the child alone.
+llama.cpp and torch are imported in the child alone.
 """
 
 from collections.abc import Callable, Mapping
-from importlib import metadata
+from importlib import metadata, util
 from typing import cast
 
 from dialogue.config import EngineConfig
@@ -25,6 +26,7 @@ from dialogue.engine.spec import EngineSpec
 from dialogue.errors import EngineUnavailable
 
 ENTRY_POINTS = "kefu.engines"
+TORCH_LIBRARIES = ("torch", "transformers", "sentencepiece")
 
 # What an entry point names. It may use `files` or leave them alone; Kefu puts admission and breaker around the result.
 EngineBuilder = Callable[[EngineConfig, ModelFiles | None], Engine]
@@ -56,6 +58,36 @@ def llamacpp_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
     return EngineSpec("llamacpp", arguments, adapters_at_start=True)
 
 
+def seq2seq_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
+    """Return how an encoder–decoder is started in a child process."""
+    arguments = {
+        "folder": str(files.path),
+        "reference": files.reference,
+        "sha256": files.sha256,
+        "context_tokens": min(config.context_tokens, files.context_tokens),
+        "slots": config.slots,
+        "threads": config.threads,
+    }
+    return EngineSpec("seq2seq", arguments)
+
+
+def check_torch() -> None:
+    """Raise EngineUnavailable, with the command that installs them, when the libraries of the engines on torch are missing."""
+    missing = [name for name in TORCH_LIBRARIES if util.find_spec(name) is None]
+    if missing:
+        error = EngineUnavailable(f"The engine seq2seq needs {' and '.join(missing)}.")
+        error.hint = "Install it with: pip install 'kefu[torch]'"
+        raise error
+
+
+def _seq2seq(config: EngineConfig, files: ModelFiles | None) -> Engine:
+    check_torch()
+    if files is None or not files.path.is_dir():
+        raise EngineUnavailable("The engine seq2seq needs a folder as transformers saves it, with *.safetensors in it.")
+    limits = ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s)
+    return ProcessEngine(seq2seq_spec(config, files), limits)
+
+
 def _llamacpp(config: EngineConfig, files: ModelFiles | None) -> Engine:
     if files is None or files.path.is_dir():
         raise EngineUnavailable("The engine llamacpp needs a GGUF file. Let the setting model.reference name one.")
@@ -75,7 +107,13 @@ def _scripted(config: EngineConfig, files: ModelFiles | None) -> Engine:  # noqa
     return ScriptedEngine(slots=config.slots, context_tokens=config.context_tokens)
 
 
-_BUILDERS: Mapping[str, EngineBuilder] = {"auto": _llamacpp, "llamacpp": _llamacpp, "remote": _remote, "scripted": _scripted}
+_BUILDERS: Mapping[str, EngineBuilder] = {
+    "auto": _llamacpp,
+    "llamacpp": _llamacpp,
+    "remote": _remote,
+    "scripted": _scripted,
+    "seq2seq": _seq2seq,
+}
 
 
 def _find_builder(kind: str) -> EngineBuilder:

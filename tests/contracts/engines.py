@@ -12,8 +12,10 @@ from dialogue.engine.admission import AdmittedEngine
 from dialogue.engine.base import AdapterRef, Engine
 from dialogue.engine.breaker import BreakerEngine
 from dialogue.engine.download import file_sha256
-from dialogue.engine.factory import llamacpp_spec
+from dialogue.engine.factory import llamacpp_spec, seq2seq_spec
 from dialogue.engine.llamacpp import build
+from dialogue.engine.local.seq2seq import build as build_seq2seq
+from dialogue.engine.local.seq2seq_files import describe_seq2seq
 from dialogue.engine.lora_gguf import read_base_facts, write_gguf
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.models import load_template, load_tokenizer
@@ -25,6 +27,8 @@ from dialogue.messages import ChatMessage, Role
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
 from tests.fakes.llama_server import llama_server
 from tests.fakes.tiny_gguf import story_prompt, story_teller, write_tiny_gguf
+from tests.fakes.tiny_seq2seq import story_prompt as seq2seq_story_prompt
+from tests.fakes.tiny_seq2seq import write_story_teller, write_tiny_adapter
 from tests.model_fixtures import default_model, model_cache
 from tests.sizes import size
 
@@ -37,6 +41,7 @@ class Subject:
     encode: Callable[[str], tuple[int, ...]]  # a user's text as a whole prompt, template structure included
     multibyte_prompt: tuple[int, ...]  # its greedy answer holds characters of several bytes
     adapter: AdapterRef | None = None  # one that loads; None = this engine cannot show adapters here
+    continues: bool = True  # a prompt that continues another one need not be read anew; an encoder has to
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,20 @@ def llamacpp_arm(name: str, make: Callable[[Path], tuple[ModelFiles, Subject]], 
     return Arm(name, open_subject)
 
 
+def seq2seq_arm(name: str, host: Callable[[EngineSpec], Engine]) -> Arm:
+    """An arm around the tiny encoder–decoder that tells a story."""
+
+    @asynccontextmanager
+    async def open_subject(folder: Path) -> AsyncGenerator[Subject, None]:
+        files = describe_seq2seq("story-teller", write_story_teller(folder / "model"))
+        adapter = AdapterRef("release-1", str(write_tiny_adapter(folder / "peft", files, strength=3.0)))
+        config = EngineConfig(cache_dir=folder, context_tokens=2048, slots=3, threads=1)
+        async with running(host(seq2seq_spec(config, files))) as engine:
+            yield Subject(engine, seq2seq_story_prompt, seq2seq_story_prompt("你好"), adapter, continues=False)
+
+    return Arm(name, open_subject)
+
+
 UNUSED = ScriptedEngine()
 
 ENGINES = [
@@ -151,6 +170,8 @@ ENGINES = [
         [llamacpp_arm("process(llamacpp), default model", default_llamacpp, ProcessEngine)]
         * size("default_model_contract", small=0, proof=1)
     ),
+    seq2seq_arm("seq2seq", lambda spec: build_seq2seq(spec.arguments)),
+    *([seq2seq_arm("process(seq2seq)", ProcessEngine)] * size("seq2seq_process_contract", small=0, proof=1)),  # torch loads for seconds
     remote_arm("remote(llama.cpp)", 1),
     remote_arm("remote(2 llama.cpp)", 2),
 ]

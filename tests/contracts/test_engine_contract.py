@@ -246,6 +246,8 @@ async def test_too_long(subject: Subject) -> None:
 
 async def test_continued_prompt_is_cached(subject: Subject) -> None:
     """A prompt that continues one of the same cache key is not computed again from the start."""
+    if not subject.continues:
+        pytest.skip("an encoder reads its whole text anew")
     first = replace(ask(subject), cache_key="conversation")
     await collect(subject.engine, first)
     second = replace(first, prompt=first.prompt + subject.encode(" And what about the rivers?"))

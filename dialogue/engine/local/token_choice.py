@@ -1,0 +1,39 @@
+"""From logits to the next token of one reply: penalty, top-k, top-p, temperature, in the order of llama.cpp."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+
+from dialogue.engine.base import SamplingParams
+
+PENALTY_WINDOW: Final = 64  # last tokens of the reply that the repetition penalty looks at, as with llama.cpp
+
+
+def choose_token(logits: torch.Tensor, params: SamplingParams, made: Sequence[int], random: torch.Generator) -> int:
+    """Return the next token. `logits` is one row, (vocabulary,); suppressed tokens are -inf there. `made` is the reply so far."""
+    if params.repetition_penalty != 1:
+        logits = _penalised(logits, params.repetition_penalty, made[-PENALTY_WINDOW:])
+    if params.temperature == 0:
+        return int(logits.argmax())
+    count = min(params.top_k or logits.numel(), logits.numel())
+    values, tokens = logits.float().topk(count)  # best first
+    kept = _within_mass(values, params.top_p)
+    weights = torch.softmax(values[:kept] / params.temperature, dim=-1)
+    return int(tokens[torch.multinomial(weights.cpu(), 1, generator=random).item()])
+
+
+def _penalised(logits: torch.Tensor, penalty: float, recent: Sequence[int]) -> torch.Tensor:
+    """Return logits with what was said lately made less likely (CTRL, Keskar et al. 2019)."""
+    if not recent:
+        return logits
+    places = torch.tensor(sorted(set(recent)), device=logits.device)
+    values = logits[places]
+    return logits.index_put((places,), torch.where(values > 0, values / penalty, values * penalty))
+
+
+def _within_mass(values: torch.Tensor, top_p: float) -> int:
+    """Return how many of the best tokens reach the share `top_p` of the probability; at least one."""
+    before = torch.softmax(values, dim=-1).cumsum(-1).roll(1)
+    before[0] = 0.0
+    return max(1, int((before < top_p).sum()))
