@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from finetune.commands import data, evaluate, prepare, pretrain, train
+from finetune.commands import data, evaluate, export, merge, prepare, pretrain, train
 
 app: Final = typer.Typer(
     name="finetune",
@@ -25,3 +25,5 @@ app.add_typer(data.app, name="data")
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)
+app.command("merge", epilog=merge.EPILOG)(merge.merge)
+app.command("export", epilog=export.EPILOG)(export.export)

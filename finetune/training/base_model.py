@@ -68,9 +68,9 @@ def find_base(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SO
 
 def load_weights(folder: Path, **options: Any) -> Any:
     """Return the causal language model in a folder of transformers' files. Raises ModelError."""
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    settings = {"dtype": torch.bfloat16 if torch.cuda.is_available() else torch.float32, "attn_implementation": "sdpa", **options}
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", **options)
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **settings)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
 

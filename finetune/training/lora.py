@@ -45,6 +45,21 @@ def attach(model: Any, section: LoraSection, task: str = "CAUSAL_LM") -> Any:
         raise FinetuneError(f"LoRA cannot be attached: {error}", hint="Check train.lora.targets in the recipe.") from error
 
 
+def attach_trained(model: Any, folder: Path) -> Any:
+    """Return the model with the adapter that a run of this program wrote into `folder`; not for folders from elsewhere."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise FinetuneError(f"{folder} holds no {WEIGHTS_FILE}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft.PeftModel.from_pretrained(model, str(folder))
+
+
+def adapted_layers(model: Any) -> list[str]:
+    """Return the names, as in the base model, of the layers that carry LoRA."""
+    inner = model.get_base_model()
+    return [name for name, layer in inner.named_modules() if isinstance(layer, peft.tuners.lora.LoraLayer)]
+
+
 def quantisation(section: LoraSection) -> dict[str, Any]:
     """Return what loading the base needs for QLoRA, nothing without it. Raises FinetuneError where it cannot be done."""
     if section.quantise == "none":
