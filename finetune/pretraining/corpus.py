@@ -42,13 +42,13 @@ def read_documents(section: CorpusSection, seed: int) -> Corpus[str]:
         if not (beginning and tail):
             raise _too_little(section)
         return Corpus((beginning,), (tail,))
-    return _split(documents, len, section, seed)
+    return split(documents, len, section, seed)
 
 
 def read_pairs(section: CorpusSection, seed: int) -> Corpus[Pair]:
     """Return the pairs of a parallel corpus. Raises RecipeInvalid when there are none, DataInvalid for a broken file."""
     pairs = list(dict.fromkeys(pair for path in _files(section, {".tsv", ".jsonl"}) for pair in _pairs(path, section)))
-    return _split(pairs, lambda pair: len(pair.source) + len(pair.target), section, seed)
+    return split(pairs, lambda pair: len(pair.source) + len(pair.target), section, seed)
 
 
 def _files(section: CorpusSection, endings: frozenset[str] | set[str]) -> list[Path]:
@@ -125,7 +125,7 @@ def _read(path: Path) -> str:
         raise DataInvalid(str(path), 0, "unreadable", error.strerror or "") from None
 
 
-def _split(items: list[Item], size: Callable[[Item], int], section: CorpusSection, seed: int) -> Corpus[Item]:
+def split(items: list[Item], size: Callable[[Item], int], section: CorpusSection, seed: int) -> Corpus[Item]:
     """Hold out items, chosen by the seed, until they have the share of characters that the recipe asks for."""
     if len(items) < 2:
         raise _too_little(section)

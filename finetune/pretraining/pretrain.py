@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import PUBLIC_SOURCES
+from dialogue.errors import ModelError
 from finetune.config import Section
 from finetune.errors import FinetuneError, TrainingFailed
 from finetune.pretraining.config import PretrainRecipe
@@ -130,7 +131,7 @@ def _finish(run: Path, learner: Learner, manifest: PretrainManifest, tell: Calla
     if manifest.recipe.encoder_decoder is None:
         try:
             export_gguf(folder, run / GGUF_NAME)
-        except FinetuneError as error:  # a base of any kind may be continued
+        except (FinetuneError, ModelError) as error:  # a base of any kind may be continued
             tell(f"There is no GGUF file of the model. {error}")
     draw(metrics_file.read(run), run / CURVE_NAME)
     write_manifest(run, manifest)

@@ -1,0 +1,1 @@
+"""Tests of finetune/pretraining, on models of a few thousand weights."""
