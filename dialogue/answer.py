@@ -6,12 +6,13 @@ from typing import Final
 
 from dialogue.document import TurnDocument, encode
 from dialogue.draft import Draft
-from dialogue.errors import DeadlineExceeded, EngineError, EngineOverloaded, RequestPoisoned, RequestTooLong
+from dialogue.errors import DeadlineExceeded, EngineError, EngineOverloaded, RequestPoisoned, RequestTooLong, TaskUnsupported
 from dialogue.extras import ReplyExtras
 from dialogue.generation import Outcome
 from dialogue.messages import ReplyTimings
 from dialogue.prompt import Prompt
 from dialogue.router import CommandReply, Effect, SkillRoute
+from dialogue.skills.languages import language_name
 from dialogue.words import say
 from storage.records import TurnStatus
 
@@ -63,8 +64,10 @@ def refused(text: str, route: SkillRoute) -> Answer:
     return Answer(text, skill=route.skill.name, in_history=False, sticky_skill=route.sticky_skill)
 
 
-def excused(error: RequestTooLong, route: SkillRoute, language: str) -> Answer:
+def excused(error: RequestTooLong | TaskUnsupported, route: SkillRoute, language: str) -> Answer:
     """No prompt could be made of the message."""
+    if isinstance(error, TaskUnsupported):
+        return refused(unsupported(error, language), route)
     words = excuse(error, language)
     return Answer(words, TurnStatus.FAILED, skill=route.skill.name, in_history=False, sticky_skill=route.sticky_skill)
 
@@ -93,7 +96,7 @@ def _counted(draft: Draft, outcome: Outcome) -> ReplyTimings:
     """Return the timings; an engine that was stopped did not say how many tokens it made, so they are counted from the text."""
     if outcome.finished is not None or not outcome.text:
         return outcome.timings
-    return replace(outcome.timings, completion_tokens=len(draft.model.tokenizer.encode(outcome.text)))
+    return replace(outcome.timings, completion_tokens=draft.model.count(outcome.text))
 
 
 def _document(draft: Draft, outcome: Outcome) -> TurnDocument:
@@ -102,6 +105,7 @@ def _document(draft: Draft, outcome: Outcome) -> TurnDocument:
         turn_id=request.request_id,
         skill=draft.route.skill.name,
         prompt=request.prompt,
+        decoder_prompt=request.decoder_prompt,
         sampling=request.sampling,
         engine=model.info.engine,
         model=model.info.model,
@@ -113,6 +117,15 @@ def _document(draft: Draft, outcome: Outcome) -> TurnDocument:
         attempts=outcome.attempts,
         reason=outcome.reason,
     )
+
+
+def unsupported(error: TaskUnsupported, language: str) -> str:
+    """Return what the user is told when the model of a skill cannot do what was asked for."""
+    if not error.target:
+        return say("task_unsupported", language)
+    if not error.source:
+        return say("source_unknown", language)
+    return say("pair_unsupported", language, source=language_name(error.source, language), target=language_name(error.target, language))
 
 
 def excuse(error: EngineError, language: str) -> str:

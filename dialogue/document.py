@@ -38,7 +38,7 @@ class TurnDocument:
 
     turn_id: str
     skill: str
-    prompt: tuple[int, ...]  # token ids
+    prompt: tuple[int, ...]  # token ids; of the encoder, where there is one
     sampling: SamplingParams  # the seed included
     engine: str = ""
     model: str = ""
@@ -49,6 +49,7 @@ class TurnDocument:
     timings: ReplyTimings = field(default_factory=ReplyTimings)
     attempts: int = 1  # generations that were begun for this turn
     reason: str = ""  # why it ended: a FinishReason, "stopped" or the name of an error
+    decoder_prompt: tuple[int, ...] = ()  # encoder–decoders only: ids that the reply began with
     version: int = field(default=VERSION)
 
 
@@ -72,6 +73,7 @@ def decode(data: bytes, limit: int = MAX_BYTES) -> TurnDocument:
             **value
             | {
                 "prompt": _unpack(value["prompt"]),
+                "decoder_prompt": tuple(value.get("decoder_prompt", ())),  # older documents have none
                 "sampling": SamplingParams(**sampling | {"stop": tuple(sampling["stop"])}),
                 "hashes": Hashes(**value["hashes"]),
                 "sections": tuple(Section(**section) for section in value["sections"]),

@@ -14,8 +14,8 @@ from dialogue.context import TurnContext
 from dialogue.engine.base import GenerationRequest, SamplingParams
 from dialogue.errors import RequestTooLong
 from dialogue.generation import Generation
-from dialogue.ports import AdapterChoice, ServedModel, Time
-from dialogue.prompt import Context, Prompt, PromptBuilder
+from dialogue.ports import AdapterChoice, PromptMaker, SkillModel, Time
+from dialogue.prompt import Context, Prompt
 from dialogue.router import SkillRoute
 from dialogue.skills.base import PromptPlan, SamplingChange
 from dialogue.skills.summarize import transcript
@@ -34,7 +34,7 @@ class Draft:
 
     request: GenerationRequest
     prompt: Prompt
-    model: ServedModel
+    model: SkillModel
     route: SkillRoute
     language: str
     summary: str | None = None  # new rolling summary of the conversation
@@ -43,15 +43,15 @@ class Draft:
 class Drafter:
     """Makes drafts; knows the models, and which one a skill uses."""
 
-    def __init__(self, models: Mapping[str, ServedModel], config: DialogueConfig, adapter_for: AdapterChoice, time: Time) -> None:
+    def __init__(self, models: Mapping[str, SkillModel], config: DialogueConfig, adapter_for: AdapterChoice, time: Time) -> None:
         self._models = models
-        self._builders: dict[str, PromptBuilder] = {skill: model.prompt_builder(config) for skill, model in models.items()}
+        self._builders: dict[str, PromptMaker] = {skill: model.prompt_builder(config) for skill, model in models.items()}
         self._config = config
         self._adapter_for = adapter_for
         self._time = time
 
     async def draft(self, route: SkillRoute, plan: PromptPlan, context: TurnContext, stop: asyncio.Event) -> Draft:
-        """Return what is sent to the engine. Raises RequestTooLong.
+        """Return what is sent to the engine. Raises RequestTooLong and TaskUnsupported.
 
         When old turns leave the window and the owner wants it, they are summarised first; that this fails never fails the turn.
         """
@@ -93,17 +93,17 @@ class Drafter:
             top_k=config.top_k,
             repetition_penalty=config.repetition_penalty,
             seed=secrets.randbits(_SEED_BITS) if config.seed is None else config.seed,
-            stop=self._models[skill].template.stop_texts,
         )
         return GenerationRequest(
             request_id=context.turn_id,
             prompt=prompt.ids,
-            sampling=sampling,
+            sampling=self._models[skill].adapt(sampling),
             adapter=self._adapter_for(context.conversation.id, skill),
             # Only what the next turn continues is worth keeping.
             cache_key=f"{context.conversation.id}:{skill}" if plan.history else "",
             fair_key=context.user_id,
             deadline_s=config.deadline_s,
+            decoder_prompt=prompt.decoder_ids,
         )
 
 

@@ -13,10 +13,10 @@ from dialogue.answer import Answer, excused, of_command, refused, said, silence,
 from dialogue.config import DialogueConfig
 from dialogue.context import TurnContext, find_committed, load_context, register
 from dialogue.draft import Drafter
-from dialogue.errors import RequestTooLong
+from dialogue.errors import RequestTooLong, TaskUnsupported
 from dialogue.generation import Generation
 from dialogue.messages import Abilities, IncomingMessage, ReplyCommitted, ReplyEvent
-from dialogue.ports import AdapterChoice, NoRetriever, Retriever, ServedModel, Time, base_model
+from dialogue.ports import AdapterChoice, NoRetriever, Retriever, ServedModel, SkillModel, Time, base_model
 from dialogue.router import CommandContext, CommandRoute, Router, SkillRoute
 from dialogue.skills.base import PromptPlan, Refusal, SkillInput
 from storage.database import Database
@@ -48,7 +48,7 @@ class DialogueManager:
         router: Router,
         config: DialogueConfig,
         *,
-        skill_models: Mapping[str, ServedModel] | None = None,  # for skills that have a model of their own
+        skill_models: Mapping[str, SkillModel] | None = None,  # for skills that have a model of their own
         retriever: Retriever | None = None,
         adapter_for: AdapterChoice = base_model,
         time: Time | None = None,
@@ -58,7 +58,7 @@ class DialogueManager:
         self._most_turns = config.history_tokens // _TOKENS_OF_A_TURN + 1
         self._retriever = retriever or NoRetriever()
         self._time = time or Time()
-        models = {**dict.fromkeys(router.skills, model), **(skill_models or {})}
+        models: dict[str, SkillModel] = {**dict.fromkeys(router.skills, model), **(skill_models or {})}
         self._drafter = Drafter(models, config, adapter_for, self._time)
 
     async def respond(
@@ -97,7 +97,7 @@ class DialogueManager:
             return
         try:
             draft = await self._drafter.draft(route, plan, context, turn.stop)
-        except RequestTooLong as error:
+        except (RequestTooLong, TaskUnsupported) as error:
             yield await self._record(turn, excused(error, route, context.language))
             return
         generation = Generation(draft.model.engine, draft.request, turn.stop, self._time)

@@ -68,6 +68,7 @@ class Prompt:
     window_start: int | None = None  # seq of the first turn that still does; None = nothing was dropped
     left_out: int = 0  # characters of the user's message that were left out
     passages: tuple[Passage, ...] = ()  # those that stand in it, best first
+    decoder_ids: tuple[int, ...] = ()  # encoder–decoders only: what the reply begins with
 
 
 @dataclass(frozen=True, slots=True)

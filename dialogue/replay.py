@@ -54,6 +54,7 @@ async def regenerate(document: TurnDocument, engine: Engine) -> AsyncGenerator[G
         sampling=document.sampling,
         adapter=document.adapter,
         deadline_s=DEADLINE_S,
+        decoder_prompt=document.decoder_prompt,
     )
     async with aclosing(engine.generate(request)) as events:
         async for event in events:

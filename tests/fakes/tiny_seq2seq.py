@@ -184,23 +184,14 @@ def _m2m_tokenizer(folder: Path) -> Any:
     return transformers.M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"))
 
 
-def _t5_config(vocabulary: int, *, d_model: int = 32, num_layers: int = 2, tie: bool = True) -> transformers.T5Config:
-    return transformers.T5Config(
-        vocab_size=vocabulary,
-        d_model=d_model,
-        d_kv=d_model // 2,
-        d_ff=2 * d_model,
-        num_layers=num_layers,
-        num_decoder_layers=num_layers,
-        num_heads=2,
-        dropout_rate=0.0,
-        decoder_start_token_id=0,
-        tie_word_embeddings=tie,
-    )
+def _t5_config(vocabulary: int, *, d_model: int = 32, num_layers: int = 2) -> transformers.T5Config:
+    sizes: dict[str, Any] = {"d_model": d_model, "d_kv": d_model // 2, "d_ff": 2 * d_model, "num_heads": 2}
+    layers: dict[str, Any] = {"num_layers": num_layers, "num_decoder_layers": num_layers, "dropout_rate": 0.0}
+    return transformers.T5Config(vocab_size=vocabulary, **sizes, **layers, **{"decoder_start_token_id": 0})
 
 
 def _t5(tokenizer: Any) -> Any:
-    return transformers.T5ForConditionalGeneration(_t5_config(len(tokenizer), tie=False))
+    return transformers.T5ForConditionalGeneration(_t5_config(len(tokenizer)))
 
 
 _SIZES: Final = {

@@ -140,8 +140,8 @@ class Seq2SeqCodec:
 
     @cached_property
     def _control_pattern(self) -> "re.Pattern[str]":
-        tokens = sorted(self._tokenizer.all_special_tokens, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, tokens)))
+        tokens: list[str] = sorted(self._tokenizer.all_special_tokens, key=len, reverse=True)
+        return re.compile("|".join(re.escape(token) for token in tokens))
 
 
 def _load_tokenizer(folder: Path) -> Any:

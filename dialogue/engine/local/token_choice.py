@@ -20,7 +20,7 @@ def choose_token(logits: torch.Tensor, params: SamplingParams, made: Sequence[in
     values, tokens = logits.float().topk(count)  # best first
     kept = _within_mass(values, params.top_p)
     weights = torch.softmax(values[:kept] / params.temperature, dim=-1)
-    return int(tokens[torch.multinomial(weights.cpu(), 1, generator=random).item()])
+    return int(tokens[int(torch.multinomial(weights.cpu(), 1, generator=random))])
 
 
 def _penalised(logits: torch.Tensor, penalty: float, recent: Sequence[int]) -> torch.Tensor:
