@@ -236,7 +236,7 @@ class AdapterReleaseRecord:
     forced_reason: str = ""  # why somebody activated it without a passed verdict; "" = nobody did
     base_forms: tuple[str, ...] = ()  # sha256 of other forms of the base model that it fits as well: dequantised, quantised
     skills: tuple[str, ...] = ADAPTED_SKILLS  # those that it answers; the others keep the base model
-    activation: int = 0  # its place in the order in which releases were activated; 0 = never was
+    activation: int = 0  # its place in the order in which releases were activated; 0 = never was, or was rolled back
 
 
 @dataclass(frozen=True, slots=True)

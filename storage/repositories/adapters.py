@@ -96,9 +96,12 @@ class AdapterRepository(Repository):
     async def roll_back(self, release_id: str, to: str | None, actor: str, reason: str = "") -> AdapterReleaseRecord | None:
         """Retire the release and activate the earlier one `to` again, None = the base model; return that one. Raises NotFound.
 
-        The order of activations stays, so that a second rollback goes back further, and never to what was just left.
+        What is left also leaves the order of activations, so that no later rollback leads to it; nothing is before the base model.
         """
-        await self._change(await self.get(release_id), ReleaseStatus.RETIRED, actor, f"rolled back: {reason}" if reason else "rolled back")
+        left, why = await self.get(release_id), f"rolled back: {reason}" if reason else "rolled back"
+        await self._change(left, ReleaseStatus.RETIRED, actor, why, {"activation": 0})
+        if to is None:
+            await self._run(update(releases).where(releases.c.base_model_sha256 == left.base_model_sha256).values(activation=0))
         return None if to is None else await self._change(await self.get(to), ReleaseStatus.ACTIVE, actor, f"rolled back from {release_id}")
 
     async def set_verdict(self, release_id: str, verdict: str, *, passed: bool, actor: str = "operator") -> AdapterReleaseRecord:

@@ -126,7 +126,23 @@ async def test_rolling_back_goes_back_further_each_time(database: Database) -> N
     await activate(database, third)
     again = await database.read(lambda unit: unit.adapters.active(BASE))
     assert again is not None
-    assert (await database.read(lambda unit: unit.adapters.before(again))) is not None
+    assert await database.read(lambda unit: unit.adapters.before(again)) is None
+
+
+async def test_no_rollback_leads_to_what_was_rolled_back(database: Database) -> None:
+    """After 1, 2, 3, back to 2, then 4: a rollback of 4 leads to 2, which was active before it, and not to 3."""
+    releases = [candidate(name) for name in "1234"]
+    await add(database, *releases)
+    _first, second, third, fourth = releases
+    for release in releases[:3]:
+        await activate(database, release)
+    await database.write(lambda unit: unit.adapters.roll_back(third.id, second.id, "owner"))
+    await activate(database, fourth)
+    active = await database.read(lambda unit: unit.adapters.active(BASE))
+    assert active is not None
+    earlier = await database.read(lambda unit: unit.adapters.before(active))
+    assert earlier is not None
+    assert earlier.id == second.id
 
 
 async def test_a_release_serves_other_forms_of_its_base(database: Database) -> None:
