@@ -54,13 +54,16 @@ class Evaluation:
 
 
 @dataclass(slots=True)
-class _Progress:
+class StepCounter:
+    """Tells how much of one part is done."""
+
     tell: OnProgress
     what: str
     total: int
     done: int = field(default=0)
 
     def step(self) -> None:
+        """One more is done."""
         self.done += 1
         self.tell(self.what, self.done, self.total)
 
@@ -100,7 +103,7 @@ class Evaluator:
                 continue
         if not self._has_samples(suite, len(pairs)):
             return []
-        progress = _Progress(self._tell, suite.title, len(pairs) * len(self._material.contenders))
+        progress = StepCounter(self._tell, suite.title, len(pairs) * len(self._material.contenders))
         rows = [row for _, row in pairs]
         sheet: dict[tuple[str, Place], Counts] = {
             ("loss", contender.place): self._meter.measure(contender, rows, progress.step) for contender in self._material.contenders
@@ -117,7 +120,7 @@ class Evaluator:
         return questions
 
     async def _answers(self, questions: Sequence[Question]) -> dict[Place, dict[str, Answer]]:
-        progress = _Progress(self._tell, "Answers", len(questions) * len(self._material.contenders))
+        progress = StepCounter(self._tell, "Answers", len(questions) * len(self._material.contenders))
         found: dict[Place, dict[str, Answer]] = {}
         for contender in self._material.contenders:
             asked = [self._with_examples(question) for question in questions] if contender.place is Place.BASE else questions
@@ -145,7 +148,7 @@ class Evaluator:
         questions, _ = make_questions(self._material.prompts, choose(suite, picked)[:TIMED_QUESTIONS])
         if not self._has_samples(suite, len(questions)):
             return []
-        progress = _Progress(self._tell, suite.title, len(questions) * len(self._material.contenders))
+        progress = StepCounter(self._tell, suite.title, len(questions) * len(self._material.contenders))
         given: dict[Place, list[Answer]] = {contender.place: [] for contender in self._material.contenders}
         for number, question in enumerate(questions):
             turn = number % len(self._material.contenders)

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-LINK: Final = re.compile(r"(?:https?://|www\.)[^\s<>()\[\]，。]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+LINK: Final = re.compile(r"(?:https?://|www\.)[^\s<>()\[\]，。]*[^\s<>()\[\]，。.,;:!?]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 NUMBER: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _NAME: Final = re.compile(r"(?<![.!?…:\n\"“(\[*-]\s)(?<!^)(?<![\w'’])[A-Z][\w'’&-]*[\w](?:\s+[A-Z][\w'’&-]*[\w])*")
+_LETTER: Final = r"[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # of scripts that put spaces between words
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _COMMON: Final = frozenset({"I'm", "I'll", "I've", "I'd", "OK", "I’m", "I’ll", "I’ve", "I’d"})
 
@@ -24,24 +25,29 @@ class Kept(NamedTuple):
 
 def find_facts(text: str) -> tuple[str, ...]:
     """Return the links, numbers and names in a text, each once, in that order."""
-    links = [link.rstrip(".,;:!?") for link in LINK.findall(text)]
     rest = LINK.sub(" ", text)
     names = [name for name in _NAME.findall(rest) if name not in _COMMON]
-    return tuple(dict.fromkeys([*links, *NUMBER.findall(rest), *names]))
+    return tuple(dict.fromkeys([*LINK.findall(text), *NUMBER.findall(rest), *names]))
 
 
 def keeps(answer: str, fact: str) -> bool:
-    """Whether a fact stands in an answer; a number must not be part of a longer one."""
-    inside, wanted = _plain(answer), _plain(fact)
-    before = r"(?<![\d.,])" if wanted[:1].isdigit() else r"(?<![^\W_])" if wanted[:1].isascii() and wanted[:1].isalnum() else ""
-    after = r"(?![.,]?\d)" if wanted[-1:].isdigit() else r"(?![^\W_])" if wanted[-1:].isascii() and wanted[-1:].isalnum() else ""
-    return re.search(f"{before}{re.escape(wanted)}{after}", inside) is not None
+    """Whether a fact stands in an answer as a whole: not as a part of a longer number or word."""
+    wanted = _plain(fact)
+    before, after = _border(wanted[:1], r"(?<![\d.,])", "(?<!{})"), _border(wanted[-1:], r"(?![.,]?\d)", "(?!{})")
+    return re.search(f"{before}{re.escape(wanted)}{after}", _plain(answer)) is not None
 
 
 def count_kept(answer: str, facts: Iterable[str]) -> Kept:
     """Return how many of `facts` an answer keeps."""
     kept = [keeps(answer, fact) for fact in facts]
     return Kept(sum(kept), len(kept))
+
+
+def _border(edge: str, of_number: str, of_word: str) -> str:
+    """Return what may not stand beside a fact whose outermost character is `edge`."""
+    if edge.isdigit():
+        return of_number
+    return of_word.format(_LETTER) if re.match(_LETTER, edge) else ""
 
 
 def _plain(text: str) -> str:

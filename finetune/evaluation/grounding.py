@@ -10,6 +10,7 @@ from finetune.evaluation.facts import NUMBER
 from finetune.evaluation.metrics import is_cjk, words
 
 _MARK: Final = re.compile(r"[\[【［]\s*(\d{1,2}(?:\s*[,，、;]\s*\d{1,2})*)\s*[\]】］]")
+_STEM: Final = 5
 _SHORTEST: Final = 4  # letters of a word that says something; shorter ones are mostly grammar
 
 
@@ -57,4 +58,6 @@ def content(text: str) -> set[str]:
 
 def _stem(word: str) -> str:
     """Cut the endings that English words change most, so that "reset" and "resetting" meet."""
-    return word[:5] if word.isascii() and word.isalpha() and len(word) > 5 else word
+    if not (word.isascii() and word.isalpha()):
+        return word
+    return word[:_STEM] if len(word) > _STEM else word.removesuffix("s")

