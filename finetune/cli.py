@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from finetune.commands import data, evaluate, export, merge, prepare, pretrain, train
+from finetune.commands import agree, data, evaluate, export, merge, prepare, pretrain, scrub, train
 
 app: Final = typer.Typer(
     name="finetune",
@@ -22,8 +22,10 @@ def group() -> None:
 
 app.command("prepare", epilog=prepare.EPILOG)(prepare.prepare)
 app.add_typer(data.app, name="data")
+app.command("scrub", epilog=scrub.EPILOG)(scrub.scrub)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command("agree", epilog=agree.EPILOG)(agree.agree)
 app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command("merge", epilog=merge.EPILOG)(merge.merge)
 app.command("export", epilog=export.EPILOG)(export.export)

@@ -6,6 +6,7 @@ from typing import Final
 
 from phonenumbers import Leniency, PhoneNumberMatcher
 
+from finetune.cleaning.other_numbers import OTHER_NUMBER, is_other_number
 from finetune.cleaning.spans import Span
 
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}(?![\w-])")
@@ -24,11 +25,8 @@ _PHONE_WORDS: Final = (
 _ANNOUNCED: Final = re.compile(
     rf"{_PHONE_WORDS}(?P<between>[^\d;!?]{{0,25}}?)(?P<number>(?<![\w.])[+(]?\d(?:[ ().-]{{0,2}}\d){{5,14}}(?![\w-]))", re.IGNORECASE
 )
-_OTHER_NUMBER: Final = re.compile(
-    r"\b(?:order|ticket|case|ref(?:erence)?|invoice|account|tracking|booking|confirmation|id|codes?|pin|card|policy|number of)\b"
-    r"|订单|单号|编号|号码牌|验证码",
-    re.IGNORECASE,
-)
+_BARE: Final = re.compile(r"\d+")
+_CHINESE_MOBILE: Final = re.compile(r"1[3-9]\d{9}")
 
 
 def find_emails(text: str) -> Iterator[Span]:
@@ -42,15 +40,23 @@ def find_links(text: str) -> Iterator[Span]:
 
 
 def find_phones(text: str) -> Iterator[Span]:
-    """Yield phone numbers: as one writes them in the world or in one of a few countries, and in any way after words that announce one."""
+    """Yield phone numbers: as one writes them in the world or in one of a few countries, and in any way after words that announce one.
+
+    Half of all numbers of ten digits could be called in America, so digits alone are none without such words, but for Chinese mobiles.
+    """
     if not _ENOUGH_DIGITS.search(text):
         return
     for region in _REGIONS:
         for match in PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING):
-            yield Span(match.start, match.end, "PHONE")
+            if not _BARE.fullmatch(match.raw_string) or _is_mobile(text, match.start, match.raw_string):
+                yield Span(match.start, match.end, "PHONE")
     for announced in _ANNOUNCED.finditer(text):
-        if not _OTHER_NUMBER.search(announced["between"]) and not _is_date(announced["number"]):
+        if not OTHER_NUMBER.search(announced["between"]) and not _is_date(announced["number"]):
             yield Span(*announced.span("number"), "PHONE")
+
+
+def _is_mobile(text: str, start: int, number: str) -> bool:
+    return _CHINESE_MOBILE.fullmatch(number) is not None and not is_other_number(text, start)
 
 
 def _is_date(text: str) -> bool:

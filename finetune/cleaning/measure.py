@@ -7,7 +7,6 @@ The file has the form of presidio-research: one JSON object a line with `full_te
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from finetune.cleaning.scrub import Scrubber
@@ -58,13 +57,14 @@ class Score:
         }
 
 
-def read_marked(path: Path) -> Iterator[Marked]:
-    """Yield the texts of a file. Raises DataInvalid with the line."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            yield _marked(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataInvalid(str(path), number, "no text with marked spans", f"{type(error).__name__}: {error}") from None
+def parse_marked(lines: str, name: str) -> Iterator[Marked]:
+    """Yield the texts of a file that people know as `name`. Raises DataInvalid with the line."""
+    for number, line in enumerate(lines.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield _marked(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataInvalid(name, number, "no text with marked spans", f"{type(error).__name__}: {error}") from None
 
 
 def _marked(row: Mapping[str, Any]) -> Marked:

@@ -7,6 +7,7 @@ from typing import Final
 
 from stdnum import iban, luhn
 
+from finetune.cleaning.other_numbers import is_other_number
 from finetune.cleaning.spans import Span
 
 _CARD: Final = re.compile(r"(?<![\w+-])[1-9](?:[ -]?\d){11,18}(?![\w-])")
@@ -30,7 +31,8 @@ def find_cards(text: str) -> Iterator[Span]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match.group())
         announced = _CARD_WORD.search(text, max(0, match.start() - _NEAR), match.start())
-        if luhn.is_valid(digits) and (announced or _ISSUED.fullmatch(digits) or _CARD_GROUPS.fullmatch(match.group())):
+        looks_like = (_ISSUED.fullmatch(digits) or _CARD_GROUPS.fullmatch(match.group())) and not is_other_number(text, match.start())
+        if luhn.is_valid(digits) and (announced or looks_like):
             yield Span(*match.span(), "CARD")
 
 

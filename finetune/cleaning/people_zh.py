@@ -10,7 +10,11 @@ from typing import Final
 from finetune.cleaning.spans import Span
 
 _COMPOUND: Final = "欧阳|司马|上官|诸葛|司徒|东方|皇甫|尉迟|公孙|慕容|令狐|夏侯"
-_COMMON: Final = "王李张刘陈杨黄赵吴周徐孙马朱胡郭林罗郑梁谢宋唐许韩冯邓曹彭曾肖萧董袁潘蒋蔡魏薛叶阎余杜戴夏钟汪任姜范姚谭廖邹熊金陆郝孔崔康毛邱秦顾侯邵孟龙段雷钱汤尹黎贺龚庞樊殷施陶洪翟颜倪温季俞章鲁葛韦申尤毕聂焦向柳邢骆岳齐梅庄涂祁耿詹关费纪靳童欧甄裴"
+_COMMON: Final = (
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭林罗郑梁谢宋唐许韩冯邓曹彭曾肖萧董袁潘蒋蔡魏薛叶阎余杜戴夏钟汪任姜范"
+    "姚谭廖邹熊金陆郝孔崔康毛邱秦顾侯邵孟龙段雷钱汤尹黎贺龚庞樊殷施陶洪翟颜倪温季俞章鲁葛韦申尤毕聂焦向柳"
+    "邢骆岳齐梅庄涂祁耿詹关费纪靳童欧甄裴"
+)
 _OFTEN_OTHER: Final = "高何于方白田石江史常万易武丁严安乔成时"  # surnames that begin many other words
 _SURNAME: Final = f"(?:{_COMPOUND}|[{_COMMON}{_OFTEN_OTHER}])"
 _HAN: Final = "[\u4e00-\u9fff]"

@@ -22,8 +22,8 @@ Finder = Callable[[str], Iterable[Span]]
 
 # The surest first: where two find the same characters, the earlier one names them.
 FINDERS: Final[tuple[Finder, ...]] = (
+    find_links,  # one may hold an e-mail address
     find_emails,
-    find_links,
     find_ips,
     find_ibans,
     find_cards,

@@ -84,8 +84,9 @@ def build_grounded(
         if not answer or len(others) < count:
             continue
         draft = piece.draft(source, skill)
-        samples.append(_answerable(draft, piece, question, answer, others[: count - 1], rng))
-        samples += [_unanswerable(draft, piece, others, rng)] * (rng.random() < also_without)
+        samples.append(_answerable(draft, piece, (question, answer), others[: count - 1], rng))
+        if rng.random() < also_without:
+            samples.append(_unanswerable(draft, piece, others, rng))
     return samples
 
 
@@ -101,7 +102,8 @@ def _pieces(articles: Sequence[Article], limit: int) -> list[_Piece]:
     return pieces
 
 
-def _answerable(draft: Sample, piece: _Piece, question: str, answer: str, others: Sequence[Passage], rng: Random) -> Sample:
+def _answerable(draft: Sample, piece: _Piece, talk: tuple[str, str], others: Sequence[Passage], rng: Random) -> Sample:
+    question, answer = talk
     passages = [piece.passage, *others]
     rng.shuffle(passages)
     place = passages.index(piece.passage) + 1

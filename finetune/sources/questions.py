@@ -8,10 +8,12 @@ from typing import Final
 from finetune.sources.words import content_words
 
 _DEED: Final = re.compile(
-    r"(?:How to )?((?:add|adjust|allow|avoid|back up|browse|calibrate|cancel|change|charge|check|choose|clear|configure|connect|control|copy|create|customize"
-    r"|delete|disable|disconnect|display|edit|enable|enter|find|fix|get|hide|improve|import|increase|install|keep|link|list|lock|log|magnify|make|manage"
-    r"|move|open|pair|play|prevent|print|protect|read|record|recover|reduce|remove|rename|reset|restore|save|scan|search|select|send|set|share|show"
-    r"|sign|simulate|sort|start|stop|store|switch|take|test|transfer|turn|unlock|update|use|verify|view|write)\b.*)",
+    r"(?:How to )?((?:add|adjust|allow|avoid|back up|browse|calibrate|cancel|change|charge|check|choose|clear|configure"
+    r"|connect|control|copy|create|customize|delete|disable|disconnect|display|edit|enable|enter|find|fix|get"
+    r"|hide|improve|import|increase|install|keep|link|list|lock|log|magnify|make|manage|move|open|pair|play"
+    r"|prevent|print|protect|read|record|recover|reduce|remove|rename|reset|restore|save|scan|search|select"
+    r"|send|set|share|show|sign|simulate|sort|start|stop|store|switch|take|test|transfer|turn|unlock|update"
+    r"|use|verify|view|write)\b.*)",
     re.IGNORECASE,
 )
 _HOW_TO: Final = re.compile(r"How to (.+)", re.IGNORECASE)
@@ -59,7 +61,7 @@ def _english(heading: str, rng: Random) -> tuple[str, bool]:
         if fits(heading):
             text = value(heading)
             return rng.choice(wordings).format(q=text, low=_lower(text), deed=text, t=text, a=text), wordings is _ASK_ABOUT
-    raise AssertionError("the last form fits every heading")
+    raise AssertionError("the last form fits every heading that is not empty")
 
 
 def is_how_to(question: str) -> bool:
@@ -96,5 +98,5 @@ _FORMS: Final[tuple[tuple[Callable[[str], bool], Sequence[str], Callable[[str], 
     (lambda heading: heading.endswith("?"), _ASK, lambda heading: heading),
     (lambda heading: bool(_HOW_TO.fullmatch(heading) or _DEED.fullmatch(heading)), _ASK_HOW, _deed),
     (lambda heading: bool(_TROUBLE.fullmatch(heading)), _ASK_TROUBLE, lambda heading: heading),
-    (lambda heading: True, _ASK_ABOUT, _lower),
+    (bool, _ASK_ABOUT, _lower),
 )

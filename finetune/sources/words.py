@@ -9,9 +9,10 @@ _WORD: Final = re.compile(r"[^\W\d_]{3,}|\d{2,}")
 _HAN: Final = re.compile(r"[\u4e00-\u9fff]+")
 _EMPTY: Final = frozenset(
     (
-        "about", "and", "any", "are", "but", "can", "could", "did", "does", "for", "from", "get", "has", "have", "help", "how", "into", "its", "more", "need",
-        "not", "one", "our", "please", "should", "tell", "than", "that", "the", "their", "them", "then", "there", "they", "this", "use", "want", "was", "way",
-        "what", "when", "where", "which", "who", "why", "will", "with", "work", "would", "you", "your",
+        "about", "and", "any", "are", "but", "can", "could", "did", "does", "for", "from", "get", "has", "have", "help", "how", "into",
+        "its", "more", "need", "not", "one", "our", "please", "should", "tell", "than", "that", "the", "their", "them", "then", "there",
+        "they", "this", "use", "want", "was", "way", "what", "when", "where", "which", "who", "why", "will", "with", "work", "would",
+        "you", "your",
     )
 )  # fmt: skip
 
