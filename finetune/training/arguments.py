@@ -40,6 +40,7 @@ def training_arguments(
         logging_steps=1,
         logging_nan_inf_filter=False,  # a loss that is no number must be seen
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
         report_to="none",

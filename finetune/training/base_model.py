@@ -68,7 +68,7 @@ def find_base(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SO
 
 def load_weights(folder: Path, **options: Any) -> Any:
     """Return the causal language model in a folder of transformers' files. Raises ModelError."""
-    settings = {"dtype": torch.bfloat16 if torch.cuda.is_available() else torch.float32, "attn_implementation": "sdpa", **options}
+    settings = {"dtype": torch.bfloat16 if torch.cuda.is_available() else torch.float32, **options}
     try:
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **settings)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -49,11 +49,16 @@ def render(samples: Iterable[Sample], renderer: RowRenderer) -> Rendered:
     return Rendered(tuple(rows), dict(left_out))
 
 
-def examples(samples: Sequence[Sample], renderer: RowRenderer, row_tokens: int) -> Examples:
-    """Return the packs of samples. Raises DatasetInvalid when samples are there and none has a row."""
+def render_some(samples: Sequence[Sample], renderer: RowRenderer) -> Rendered:
+    """Like `render`, but raises DatasetInvalid when samples are there and none has a row."""
     rendered = render(samples, renderer)
     if samples and not rendered.rows:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rendered.left_out.items())
         raise DatasetInvalid(f"None of the {len(samples)} samples can be trained: {reasons}.", hint="Raise train.row_tokens in the recipe.")
-    packs = pack_rows(rendered.rows, row_tokens)
+    return rendered
+
+
+def packed(rendered: Rendered, row_tokens: int, *, together: bool = True) -> Examples:
+    """Return the packs of rows; each row is a pack of its own unless they may lie `together`."""
+    packs = pack_rows(rendered.rows, row_tokens) if together else [Pack((row,)) for row in rendered.rows]
     return Examples(tuple(packs), len(rendered.rows), rendered.trained_tokens, fill_rate(packs, row_tokens), rendered.left_out)

@@ -16,6 +16,7 @@ _DISK_WORDS = (
     "Disk quota exceeded",
     "PytorchStreamWriter failed",
     "unexpected pos",
+    "os error 27",
     "os error 28",
     "os error 122",
 )

@@ -30,6 +30,7 @@ class Task:
     objective: Objective
     train: Sequence[Any]
     valid: Sequence[Any]  # empty = nothing is held out: no early stopping, the last weights are kept
+    summary: str = ""  # what people are told before the first step, once for all processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Outcome:
     held_out_loss: float | None  # the best, nats per trained token
     base_loss: float | None  # the held-out loss before the first step
     train_loss: float | None  # of the last step
-    trained_tokens: int  # counted by the loss, of this process since it began
+    trained_tokens: int  # counted by the loss, of all devices, since this process began
     seconds: float
     interrupted: bool
     is_main: bool  # whether this process is the one that writes
@@ -72,6 +73,8 @@ def fit(
         )
         trainer.add_callback(Recorder(run, display, lambda: trainer.tokens_done))
         if trainer.is_world_process_zero():
+            if task.summary:
+                tell(task.summary)
             checkpoints.remove_broken(folder)
             metrics_file.cut_after(run, (checkpoints.step_of(start) or 0) if start else -1)
         begun = time.monotonic()

@@ -43,12 +43,35 @@ def export_gguf(folder: Path, target: Path) -> Path:
 
 
 def _refuse_unwritten(config: Mapping[str, Any]) -> None:
+    """Raise FinetuneError for what llama.cpp does otherwise for models of this kind, or this module does not write."""
+    kind = str(config["model_type"])
+    if stretched := {str(part.get("rope_type", "default")) for part in _rope_parts(config)} - {"default"}:
+        raise FinetuneError(f"The model stretches its positions ({', '.join(sorted(stretched))}), which is not written as GGUF here.")
+    faults = {
+        "biases": config.get("mlp_bias") or (kind in {"llama", "mistral", "qwen3"} and config.get("attention_bias")),
+        "a sliding window": kind.startswith("qwen") and config.get("use_sliding_window"),
+        "a scale of attention": config.get("query_pre_attn_scalar", _head(config)) != _head(config),
+        "an order of its layers": kind in _PERIODS and not _alternates(config, _PERIODS[kind]),
+        "positions within the window": kind == "gemma3_text" and _rope_base(config, "sliding_attention") != _GEMMA3_WINDOW_BASE,
+    }
+    for what, found in faults.items():
+        if found:
+            raise FinetuneError(f"The model has {what} that its kind does not have in llama.cpp.")
+
+
+_PERIODS = {"gemma2": 2, "gemma3_text": 6}  # every n-th layer sees everything, the others a window
+_GEMMA3_WINDOW_BASE = 10_000.0
+
+
+def _alternates(config: Mapping[str, Any], period: int) -> bool:
+    layers = config.get("layer_types") or ()
+    return all((layer == "full_attention") == ((number + 1) % period == 0) for number, layer in enumerate(layers))
+
+
+def _rope_parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rules of positions: one for all layers, or one for each kind of layer."""
     scaling = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    kinds = {str(part.get("rope_type", "default")) for part in (scaling, *scaling.values()) if isinstance(part, dict)}
-    if kinds - {"default"}:
-        raise FinetuneError(f"The model stretches its positions ({', '.join(sorted(kinds))}), which is not written as GGUF here.")
-    if config.get("mlp_bias") or (config["model_type"] in {"llama", "mistral"} and config.get("attention_bias")):
-        raise FinetuneError("The model has biases that its kind does not have in llama.cpp.")
+    return [scaling, *(part for part in scaling.values() if isinstance(part, dict))]
 
 
 def _write(folder: Path, config: Mapping[str, Any], architecture: str, path: Path) -> None:
@@ -66,15 +89,14 @@ def _write(folder: Path, config: Mapping[str, Any], architecture: str, path: Pat
 
 
 def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any], architecture: str) -> None:
-    heads = int(config["num_attention_heads"])
-    head = int(config.get("head_dim") or config["hidden_size"] // heads)
+    head = _head(config)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_vocab_size(int(config["vocab_size"]))
-    writer.add_context_length(int(config["max_position_embeddings"]))
+    writer.add_context_length(_context(config))
     writer.add_embedding_length(int(config["hidden_size"]))
     writer.add_block_count(int(config["num_hidden_layers"]))
     writer.add_feed_forward_length(int(config["intermediate_size"]))
-    writer.add_head_count(heads)
+    writer.add_head_count(int(config["num_attention_heads"]))
     writer.add_head_count_kv(_kv_heads(config))
     writer.add_key_length(head)
     writer.add_value_length(head)
@@ -96,10 +118,20 @@ def _kv_heads(config: Mapping[str, Any]) -> int:
     return int(config.get("num_key_value_heads") or config["num_attention_heads"])
 
 
-def _rope_base(config: Mapping[str, Any]) -> float:
+def _head(config: Mapping[str, Any]) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def _context(config: Mapping[str, Any]) -> int:
+    """Return the context in tokens; for a Mistral with a window no more than that, for llama.cpp lets it see everything."""
+    window = config.get("sliding_window") if config["model_type"] == "mistral" else None
+    return min(int(config["max_position_embeddings"]), int(window or config["max_position_embeddings"]))
+
+
+def _rope_base(config: Mapping[str, Any], layers: str = "full_attention") -> float:
     parameters = config.get("rope_parameters") or {}
-    whole = parameters.get("full_attention", parameters)
-    return float(whole.get("rope_theta") or config.get("rope_theta") or 10_000.0)
+    chosen = parameters.get(layers, parameters)
+    return float(chosen.get("rope_theta") or config.get("rope_theta") or 10_000.0)
 
 
 def _is_tied(config: Mapping[str, Any]) -> bool:

@@ -17,16 +17,17 @@ from finetune.config import LoraSection
 from finetune.dataset import read_split
 from finetune.errors import DatasetInvalid, FinetuneError
 from finetune.manifest import DatasetManifest, read_manifest
-from finetune.rendering import RowRenderer, build_renderer
+from finetune.rendering import build_renderer
 from finetune.training import metrics_file
 from finetune.training.base_model import BaseFiles, find_base, load_weights
 from finetune.training.callbacks import Display
 from finetune.training.card import model_card
 from finetune.training.curve import CURVE_NAME, draw
-from finetune.training.examples import Examples, examples
+from finetune.training.examples import Examples, packed, render_some
 from finetune.training.faults import explained
 from finetune.training.fit import Outcome, Task, fit
 from finetune.training.forms import other_forms
+from finetune.training.isolation import keeps_apart
 from finetune.training.lora import attach, quantisation, round_weights, write_adapter
 from finetune.training.objective import DecoderObjective
 from finetune.training.plan import TrainingPlan, read_plan, write_plan
@@ -58,26 +59,24 @@ def train(
         base = find_base(recipe.model, plan.cache_dir, sources)
         renderer = build_renderer(base.template, base.tokenizer, recipe.dialogue_config(), recipe.train.row_tokens)
         data = read_manifest(plan.dataset)
-        learned, held_out = (load_examples(plan.dataset, split, renderer, recipe.train.row_tokens) for split in ("train", "valid"))
-        if not learned.packs:
+        rows, held_out_rows = (render_some(read_split(plan.dataset, split), renderer) for split in ("train", "valid"))
+        if not rows.rows:
             raise DatasetInvalid(f"{plan.dataset} holds nothing to train on.", hint="Look at it with `kefu finetune data show`.")
-        tell(_announced(learned))
         model = adapted_model(base, recipe.train.lora, recipe.seed)
-        task = Task(model, DecoderObjective(), learned.packs, held_out.packs)
+        together = keeps_apart(model, rows.rows)
+        learned, held_out = (packed(each, recipe.train.row_tokens, together=together) for each in (rows, held_out_rows))
+        task = Task(model, DecoderObjective(), learned.packs, held_out.packs, _summary(learned, together=together))
         outcome = fit(task, recipe.train, recipe.seed, plan.run, display, resume=plan.resume, tell=tell)
         if outcome.is_main and not outcome.interrupted:
             _finish(plan, base, model, _data_manifest(plan.dataset, data, learned), outcome)
     return outcome
 
 
-def _announced(learned: Examples) -> str:
+def _summary(learned: Examples, *, together: bool) -> str:
+    if not together:
+        return f"{learned.rows} rows, each computed alone, for this model would let packed ones see one another."
     packs = f"{learned.rows} rows in {len(learned.packs)} packs, {learned.fill_rate:.0%} full"
     return f"{packs}; {learned.trained_tokens} trained tokens an epoch."
-
-
-def load_examples(dataset: Path, split: str, renderer: RowRenderer, row_tokens: int) -> Examples:
-    """Return the packs of one split of a dataset. Raises DatasetInvalid."""
-    return examples(read_split(dataset, split), renderer, row_tokens)
 
 
 def adapted_model(base: BaseFiles, section: LoraSection, seed: int) -> Any:

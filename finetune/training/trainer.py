@@ -49,7 +49,7 @@ class ObjectiveTrainer(transformers.Trainer):
         super().__init__(model, arguments, objective.collate, Examples(train), held_out, callbacks=callbacks)
         self.goal = objective
         self.schedule = schedule  # step, counted from 0 → what the learning rate is multiplied with
-        self.tokens_done = 0  # trained tokens of this process since it began
+        self.tokens_done = 0  # trained tokens of all devices since this process began
         self.remove_callback(transformers.PrinterCallback)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:  # noqa: ARG002 - as its parent
@@ -62,8 +62,8 @@ class ObjectiveTrainer(transformers.Trainer):
         """Return the batches of one step and their number of trained tokens, over all devices."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = torch.tensor(sum(self.goal.trained_tokens(batch) for batch in batches), device=device)
-        total = self.accelerator.reduce(count, reduction="sum")
-        self.tokens_done += int(count)
+        total: Any = self.accelerator.reduce(count, reduction="sum")
+        self.tokens_done += int(total)
         return batches, torch.clamp(total, min=1)
 
     def compute_loss(

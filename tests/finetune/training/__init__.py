@@ -1,0 +1,1 @@
+"""Tests of finetune/training, on models of a few thousand random weights."""
