@@ -108,11 +108,13 @@ class AdapterOperations:
         return await self._activate(release, reason, forced_reason="" if release.passed else reason)
 
     async def activate(self, arguments: Arguments) -> Any:
-        """Let release `id` answer again that was active before. Why, `reason` says."""
+        """Let release `id` answer again that was active before, or one that is but was refused. Why, `reason` says."""
         release = await self._find(arguments)
+        if release.status is ReleaseStatus.ACTIVE:
+            await self._check(release)
+            return await self._followed(release)
         if release.status is not ReleaseStatus.RETIRED:
-            words = "is active already" if release.status is ReleaseStatus.ACTIVE else "was never active"
-            raise CliError(f"The release {release.name} {words}.", hint="`kefu adapters promote` is the way of a candidate.")
+            raise CliError(f"The release {release.name} was never active.", hint="`kefu adapters promote` is the way of a candidate.")
         return await self._activate(release, optional(arguments, "reason") or "")
 
     async def roll_back(self, arguments: Arguments) -> Any:

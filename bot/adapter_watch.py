@@ -3,12 +3,14 @@
     database ─► wanted ─► engine.set_adapters([wanted, those before]) ─► new turns choose it
 
 Those before stay loaded, because turns that have chosen them are still on their way to the engine. What the engine refuses is
-remembered with its reason; the one before goes on answering.
+remembered with its reason; the one before goes on answering. An adapter that was damaged on the disk never keeps the engine from
+starting, neither at first nor after a crash: it is let go, and the base model answers.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -20,6 +22,8 @@ from storage.records import ADAPTED_SKILLS, AdapterReleaseRecord
 
 LOOK_S: Final = 5.0  # between two looks; who changes a release through this process is not kept waiting for one
 LOADED: Final = 3  # adapters that an engine holds at most: the one that answers, and the two before
+
+Check = Callable[[Path], object]  # raises AdapterRejected for a folder that cannot be served
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +55,18 @@ class AdapterWatch:
     """Looks what should answer, and lets it. `current` is the port AdapterChoice of the dialogue."""
 
     def __init__(
-        self, database: Database, engine: Engine, base_sha256: str, *, shipped: AdapterRef | None = None, enabled: bool = True
+        self,
+        database: Database,
+        engine: Engine,
+        base_sha256: str,
+        *,
+        check: Check,
+        shipped: AdapterRef | None = None,
+        enabled: bool = True,
     ) -> None:
         """Watch for `base_sha256` ("" = not known: any release fits). `shipped` answers while no release is active."""
+        self._check = check
+        self._was_ready = False  # the engine has started once
         self._database = database
         self._engine = engine
         self._base_sha256 = base_sha256 or None
@@ -83,11 +96,48 @@ class AdapterWatch:
     async def look(self, *, again: bool = False) -> None:
         """Let the wanted adapter answer if it is another one than before; `again` also tries what was refused. Raises StorageError."""
         async with self._looking:
+            await self._heal()
             wanted = await self._wanted()
             if wanted == self._current:
                 self._refused = None
             elif again or wanted is None or wanted != self._refused:
                 await self._change(wanted)
+
+    async def let_go(self, failure: EngineError) -> bool:
+        """Let the base model answer if the engine did not start because of an adapter; return whether that was it."""
+        reason = failure.__cause__
+        if not isinstance(reason, AdapterRejected):
+            return False
+        async with self._looking:
+            await self._keep([], str(reason))
+        return True
+
+    async def _heal(self) -> None:
+        """Let adapters go that were damaged on the disk while an engine that is down needs them to come back."""
+        if self._engine.health().ready:
+            self._was_ready = True
+        elif self._was_ready:
+            reasons = {ref: reason for ref in self._loaded if (reason := await asyncio.to_thread(self._reason_against, ref))}
+            if reasons:
+                await self._keep([ref for ref in self._loaded if ref not in reasons], next(iter(reasons.values())))
+
+    def _reason_against(self, ref: AdapterRef) -> str:
+        try:
+            self._check(Path(ref.path))
+        except AdapterRejected as error:
+            return str(error)
+        return ""
+
+    async def _keep(self, refs: Sequence[AdapterRef], reason: str) -> None:
+        """Keep only these of what is loaded; what answered and is not among them is refused for this reason."""
+        try:
+            await self._load_exactly(refs)
+        except (AdapterRejected, EngineError) as error:
+            log.warning("adapter.postponed", kept=refs, reason=str(error))
+            return
+        if self._current is not None and self._current.ref not in refs:
+            log.warning("adapter.rejected", wanted=self._current, serving=None, reason=reason)
+            self._refused, self._reason, self._current = self._current, reason, None
 
     async def _wanted(self) -> Choice | None:
         if not self._enabled:
@@ -118,7 +168,7 @@ class AdapterWatch:
                 raise
             await self._load_exactly(refs[:1])  # an old one whose folder was damaged meanwhile must not keep the new one out
 
-    async def _load_exactly(self, refs: Iterable[AdapterRef]) -> None:
+    async def _load_exactly(self, refs: Sequence[AdapterRef]) -> None:
         wanted = tuple(refs)
         if wanted != self._loaded:
             await self._engine.set_adapters(wanted)

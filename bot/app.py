@@ -46,6 +46,7 @@ from bot.stopping import Stopping
 from bot.unstarted_model import UnstartedModel
 from bot.wakeup import Wakeup
 from bot.worker import WorkerConfig, WorkerPool
+from dialogue.errors import EngineUnavailable
 from dialogue.manager import DialogueManager
 from dialogue.memory import memory_commands
 from dialogue.ports import ServedModel
@@ -149,7 +150,8 @@ class App:
 
     def _adapter_watch(self, database: Database, model: UnstartedModel) -> AdapterWatch:
         shipped, enabled = shipped_adapter(self._settings), self._settings.model.use_adapters
-        return AdapterWatch(database, model.engine, model.sha256, shipped=shipped, enabled=enabled)
+        check = adapter_folders(self._settings, lambda: model.files).check
+        return AdapterWatch(database, model.engine, model.sha256, check=check, shipped=shipped, enabled=enabled)
 
     def _inbox(self, database: Database, channel: Channel, running: RunningTurns, wakeup: Wakeup) -> Inbox:
         return Inbox(
@@ -194,7 +196,7 @@ class App:
     async def _serve_turns(self, parts: Parts, started: asyncio.Future[WorkerPool]) -> None:
         """Start the engine, then let the workers work until they are closed."""
         await parts.watch.look()
-        served = await parts.model.start()
+        served = await _start(parts)
         pool = self._pool(parts, served)
         started.set_result(pool)
         self.ready.set()
@@ -352,6 +354,16 @@ class App:
                 )
         except (StorageError, TimeoutError) as error:
             log.warning("metrics.incomplete", reason=str(error) or "the database does not answer")
+
+
+async def _start(parts: Parts) -> ServedModel:
+    """Start the engine, without adapters if it is they that keep it from starting. Raises EngineUnavailable."""
+    try:
+        return await parts.model.start()
+    except EngineUnavailable as failure:
+        if not await parts.watch.let_go(failure):
+            raise
+    return await parts.model.start()
 
 
 async def _answers(database: Database) -> bool:

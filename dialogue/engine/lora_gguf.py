@@ -60,6 +60,7 @@ def prepare_adapter(folder: Path, model: ServedFiles, cache_dir: Path, *, allow_
 def served_facts(model: ServedFiles, cache_dir: Path) -> BaseModelFacts:
     """Return what an adapter must fit that shall be served with these files. Raises AdapterRejected."""
     facts = read_base_facts(model.path, model.sha256, cache_dir)
+    _is_permuted(facts)  # an architecture whose layout is not known takes no adapter
     return replace(facts, tokenizer_sha256=model.tokenizer_sha256, template_sha256=model.template_sha256)
 
 

@@ -207,9 +207,11 @@ async def test_each_way_is_for_its_own_status(installed: Installation) -> None:
     with pytest.raises(CliError, match="was never active"):
         await installed.operations.activate({"id": "v2"})
     await installed.operations.promote({"id": "v2"})
-    for operation in (installed.operations.promote, installed.operations.activate):
-        with pytest.raises(CliError, match="is active already"):
-            await operation({"id": "v2"})
+    with pytest.raises(CliError, match="is active already"):
+        await installed.operations.promote({"id": "v2"})
+    before = await installed.operations.show({"id": "v2"})
+    await installed.operations.activate({"id": "v2"})
+    assert await installed.operations.show({"id": "v2"}) == before
     await installed.operations.roll_back({"to_base": True})
     with pytest.raises(CliError, match="was active before"):
         await installed.operations.promote({"id": "v2"})

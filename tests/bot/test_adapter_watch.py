@@ -8,11 +8,14 @@ import pytest
 
 from bot.adapter_watch import LOADED, AdapterWatch, Serving
 from bot.metrics import Metrics
-from dialogue.engine.base import AdapterRef
+from dialogue.config import EngineConfig
+from dialogue.engine.base import AdapterRef, EngineHealth
+from dialogue.engine.factory import build_engine
 from dialogue.engine.scripted import ScriptedEngine
-from dialogue.errors import EngineUnavailable
+from dialogue.errors import AdapterRejected, EngineUnavailable
 from storage.database import Database
 from storage.records import AdapterReleaseRecord, ReleaseStatus
+from tests.dialogue.engine.llamacpp_scene import tiny_files
 
 BASE = "b" * 64
 
@@ -24,6 +27,10 @@ class RecordingEngine(ScriptedEngine):
         super().__init__()
         self.given: list[list[str]] = []
         self.away = 0
+        self.is_down = False
+
+    def health(self) -> EngineHealth:
+        return replace(super().health(), ready=not self.is_down)
 
     async def set_adapters(self, adapters: Sequence[AdapterRef]) -> None:
         self.given.append([adapter.name for adapter in adapters])
@@ -33,6 +40,12 @@ class RecordingEngine(ScriptedEngine):
         await super().set_adapters(adapters)
 
 
+def is_folder(path: Path) -> None:
+    """Refuse what the scripted engine refuses."""
+    if not path.is_dir():
+        raise AdapterRejected("There is no folder.")
+
+
 @pytest.fixture
 def engine() -> RecordingEngine:
     return RecordingEngine()
@@ -40,7 +53,7 @@ def engine() -> RecordingEngine:
 
 @pytest.fixture
 def watch(database: Database, engine: RecordingEngine) -> AdapterWatch:
-    return AdapterWatch(database, engine, BASE)
+    return AdapterWatch(database, engine, BASE, check=is_folder)
 
 
 async def promote(database: Database, folder: Path, name: str, *, make: bool = True, skills: tuple[str, ...] = ("chat", "support")) -> None:
@@ -138,11 +151,47 @@ async def test_an_old_folder_that_is_gone_keeps_no_new_one_out(database: Databas
     assert watch.serving == Serving("r2", "R2")
 
 
+async def test_a_damaged_adapter_keeps_no_engine_down(
+    database: Database, engine: RecordingEngine, watch: AdapterWatch, tmp_path: Path
+) -> None:
+    """An engine that crashed comes back without the adapter whose folder was damaged meanwhile; sound ones stay."""
+    for name in ("r1", "r2"):
+        await promote(database, tmp_path, name)
+        await watch.look()
+    engine.is_down = True
+    await watch.look()
+    assert (watch.serving, len(engine.given)) == (Serving("r2", "R2"), 2)
+    (tmp_path / "r2").rmdir()
+    await watch.look()
+    await watch.look()
+    assert (watch.serving, engine.given[2:]) == (Serving(refused="r2", reason="There is no folder."), [["r1"]])
+    assert watch.current("c", "chat") is None
+
+
+async def test_a_damaged_adapter_keeps_no_program_from_starting(database: Database, tmp_path: Path) -> None:
+    """llama.cpp in its child starts without the adapter that it refuses; another reason not to start is none of the watch's business."""
+    files = tiny_files(tmp_path)
+    engine = build_engine(EngineConfig(cache_dir=tmp_path, slots=1, context_tokens=512, threads=1, cache_ram_mib=0), files)
+    watch = AdapterWatch(database, engine, BASE, check=is_folder)
+    await promote(database, tmp_path, "r1")
+    try:
+        await watch.look()
+        with pytest.raises(EngineUnavailable) as refused:
+            await engine.start()
+        assert not await watch.let_go(EngineUnavailable("no memory"))
+        assert watch.serving.adapter == "r1"
+        assert await watch.let_go(refused.value)
+        await engine.start()
+        assert (watch.serving.adapter, watch.serving.refused, "adapter_config.json" in watch.serving.reason) == ("", "r1", True)
+    finally:
+        await engine.close()
+
+
 async def test_what_ships_answers_until_a_release_does(database: Database, engine: RecordingEngine, tmp_path: Path) -> None:
     """Without an active release the adapter of the installation answers; after a promotion the release; switched off, neither."""
     (tmp_path / "support-en").mkdir()
     shipped = AdapterRef("support-en", str(tmp_path / "support-en"))
-    watch = AdapterWatch(database, engine, BASE, shipped=shipped)
+    watch = AdapterWatch(database, engine, BASE, check=is_folder, shipped=shipped)
     await watch.look()
     assert (watch.current("c", "chat"), watch.current("c", "write"), watch.serving.name) == ("support-en", None, "support-en")
     await promote(database, tmp_path, "r1")
@@ -151,7 +200,7 @@ async def test_what_ships_answers_until_a_release_does(database: Database, engin
     await to_base(database, "r1")
     await watch.look()
     assert watch.current("c", "chat") == "support-en"
-    off = AdapterWatch(database, engine, BASE, shipped=shipped, enabled=False)
+    off = AdapterWatch(database, engine, BASE, check=is_folder, shipped=shipped, enabled=False)
     await off.look()
     assert off.current("c", "chat") is None
 
@@ -159,7 +208,7 @@ async def test_what_ships_answers_until_a_release_does(database: Database, engin
 async def test_releases_of_other_bases_do_not_answer(database: Database, engine: RecordingEngine, tmp_path: Path) -> None:
     """A release belongs to its base model; where the base is not known, as on a server elsewhere, every release may answer."""
     await promote(database, tmp_path, "r1")
-    other, unknown = AdapterWatch(database, engine, "c" * 64), AdapterWatch(database, engine, "")
+    other, unknown = (AdapterWatch(database, engine, base, check=is_folder) for base in ("c" * 64, ""))
     await other.look()
     await unknown.look()
     assert (other.serving.adapter, unknown.serving.adapter) == ("", "r1")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
@@ -15,7 +16,9 @@ from bot.channels.fake_platform import FakePlatform
 from bot.control import call
 from bot.errors import ExitCode, describe
 from bot.settings_sections import StorageSection
+from dialogue.engine.base import AdapterRef, EngineInfo
 from dialogue.engine.scripted import ScriptedEngine
+from dialogue.errors import AdapterRejected, EngineUnavailable
 from storage.database import open_database
 from storage.records import AdapterReleaseRecord, InboxState, ReleaseStatus
 from storage.testing import drop_postgres, postgres_config
@@ -265,6 +268,32 @@ async def test_a_broken_adapter_leaves_the_old_one(tmp_path: Path) -> None:
     await database.close()
     app = make_app(settings)
     async with running(app):
+        assert (await app.ask("hello")).turn.adapter == ""
+
+
+class Particular(ScriptedEngine):
+    """Looks at its adapters when it starts, as an engine in a child process does."""
+
+    given: Sequence[AdapterRef] = ()
+
+    async def set_adapters(self, adapters: Sequence[AdapterRef]) -> None:
+        self.given = adapters
+
+    async def start(self) -> EngineInfo:
+        if self.given:
+            raise EngineUnavailable("It holds NaN.") from AdapterRejected("It holds NaN.")
+        return await super().start()
+
+
+async def test_a_damaged_adapter_does_not_keep_the_program_down(tmp_path: Path) -> None:
+    """An engine that does not start with the active release starts without it."""
+    settings = app_settings(tmp_path)
+    release = AdapterReleaseRecord("r1", "damaged", "0" * 64, str(tmp_path), "1" * 64, ReleaseStatus.ACTIVE, "", 0, passed=True)
+    settings.data_dir.mkdir(parents=True)
+    database = await open_database(settings.storage_config())
+    await database.write(lambda unit: unit.adapters.add(release))
+    await database.close()
+    async with running(app := make_app(settings, Particular("here I am"))):
         assert (await app.ask("hello")).turn.adapter == ""
 
 
