@@ -42,6 +42,7 @@ from bot.metrics import Metrics
 from bot.presses import PressHandler
 from bot.settings import Settings
 from bot.shipped_adapter import shipped_adapter
+from bot.skill_models import SkillModels, adapter_choice
 from bot.stopping import Stopping
 from bot.unstarted_model import UnstartedModel
 from bot.wakeup import Wakeup
@@ -49,7 +50,7 @@ from bot.worker import WorkerConfig, WorkerPool
 from dialogue.errors import EngineUnavailable
 from dialogue.manager import DialogueManager
 from dialogue.memory import memory_commands
-from dialogue.ports import ServedModel
+from dialogue.ports import ServedModel, SkillModel
 from dialogue.router import Command, Router
 from dialogue.skills.registry import load_skills
 from storage.database import Database, open_database
@@ -58,6 +59,7 @@ from storage.errors import StorageError
 PROBE_S = 2.0  # how long /readyz waits for the database
 
 OpenModel = Callable[[], Awaitable[UnstartedModel]]
+OpenSkillModels = Callable[[], Awaitable[SkillModels]]
 Main = Callable[["App"], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
@@ -86,19 +88,23 @@ class Parts:
     running: RunningTurns
     wakeup: Wakeup
     watch: AdapterWatch
+    skill_models: SkillModels
     scrubber: Scrubber
 
 
 class App:
     """One run of the program. Use it once."""
 
-    def __init__(self, settings: Settings, open_model: OpenModel, *, user: str = "operator") -> None:
+    def __init__(
+        self, settings: Settings, open_model: OpenModel, *, open_skill_models: OpenSkillModels | None = None, user: str = "operator"
+    ) -> None:
         self.ready = asyncio.Event()  # the engine takes requests
         self.stopping = Stopping()
         self.metrics = Metrics()
         self.pages: HttpServer | None = None  # while they are served
         self._settings = settings
         self._open_model = open_model
+        self._open_skill_models = open_skill_models
         self._asking = AskChannel(user=user, max_chars=settings.limits.message_chars)
         self._contacts: set[Channel] = {self._asking}  # channels that have made contact with their platform
         self._parts: Parts | None = None
@@ -132,6 +138,9 @@ class App:
         stack.push_async_callback(database.close)
         model = await self._open_model()
         stack.push_async_callback(model.engine.close)
+        skill_models: SkillModels = {} if self._open_skill_models is None else await self._open_skill_models()
+        for skill_model in skill_models.values():
+            stack.push_async_callback(skill_model.engine.close)
         everywhere = (*channels, self._asking)
         for channel in everywhere:
             stack.push_async_callback(channel.close)
@@ -145,6 +154,7 @@ class App:
             running=running,
             wakeup=wakeup,
             watch=self._adapter_watch(database, model),
+            skill_models=skill_models,
             scrubber=Scrubber(database),
         )
 
@@ -197,7 +207,8 @@ class App:
         """Start the engine, then let the workers work until they are closed."""
         await parts.watch.look()
         served = await _start(parts)
-        pool = self._pool(parts, served)
+        for_skills = {skill: await model.start() for skill, model in parts.skill_models.items()}
+        pool = self._pool(parts, served, for_skills)
         started.set_result(pool)
         self.ready.set()
         log.info("app.ready", engine=served.info.engine, model=served.info.model, channels=[channel.name for channel in parts.channels])
@@ -205,10 +216,11 @@ class App:
             for _ in range(self._settings.limits.workers):
                 workers.create_task(pool.run())
 
-    def _pool(self, parts: Parts, served: ServedModel) -> WorkerPool:
+    def _pool(self, parts: Parts, served: ServedModel, for_skills: Mapping[str, SkillModel]) -> WorkerPool:
         config = self._settings.dialogue_config()
         storage = self._settings.storage_config()
-        manager = DialogueManager(parts.database, served, self._router(parts), config, adapter_for=parts.watch.current)
+        adapters = adapter_choice(parts.skill_models, parts.watch.current)
+        manager = DialogueManager(parts.database, served, self._router(parts), config, skill_models=for_skills, adapter_for=adapters)
         return WorkerPool(
             parts.database,
             manager,

@@ -41,6 +41,8 @@ from bot.settings_sections import (
     ModelSection,
     PathsSection,
     RemoteSection,
+    SkillModelSection,
+    SkillsSection,
     StorageSection,
     TelegramSection,
 )
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     model: ModelSection = Field(default_factory=ModelSection)
     engine: EngineSection = Field(default_factory=EngineSection)
     remote: RemoteSection = Field(default_factory=RemoteSection)
+    skills: SkillsSection = Field(default_factory=SkillsSection)
     dialogue: DialogueSection = Field(default_factory=DialogueSection)
     telegram: TelegramSection = Field(default_factory=TelegramSection)
     access: AccessSection = Field(default_factory=AccessSection)
@@ -157,6 +160,11 @@ class Settings(BaseSettings):
             remote=self._remote_config(),
             **self.engine.model_dump(),
         )
+
+    def skill_models(self) -> Mapping[str, SkillModelSection]:
+        """The models that skills have for themselves, by skill."""
+        named = {name: getattr(self.skills, name) for name in SkillsSection.model_fields}
+        return {name: model for name, model in named.items() if model is not None}
 
     def _remote_config(self) -> RemoteConfig | None:
         if not self.remote.base_urls:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr
 
 _WEBHOOK_SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
 DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
@@ -164,6 +164,39 @@ class RemoteSection(Section):
     )
     tokenizer: str = Field("", description="Model reference that supplies tokenizer and template; empty = [model] reference.")
     adapter_root: str = Field("", description="The servers' own path of the adapter folder; empty = adapters are loaded there by hand.")
+
+
+class SkillModelSection(Section):
+    """A model that one skill has for itself."""
+
+    engine: Literal["seq2seq"] = "seq2seq"
+    model: str = Field(min_length=1)
+    adapter: Path | None = None  # folder of a LoRA adapter that was trained on this model
+
+
+def _only_model(value: object) -> object:
+    """Let a reference alone stand for the whole table, which is all that an environment variable can hold."""
+    return {"model": value} if isinstance(value, str) else value
+
+
+_SKILL_MODEL: dict[str, JsonValue] = {"allowed": 'a model reference, or a table {engine = "seq2seq", model = "…", adapter = "…"}'}
+
+
+class SkillsSection(Section):
+    """Skills that have a model of their own: encoder–decoders (T5, mBART, Marian, NLLB) on torch, from the extra kefu[torch]."""
+
+    translate: Annotated[SkillModelSection | None, BeforeValidator(_only_model)] = Field(
+        None,
+        description="Translates instead of the chat model. Unset: a small chat model needs no second one in memory.",
+        examples=[{"engine": "seq2seq", "model": "hf:google-t5/t5-small"}],
+        json_schema_extra=_SKILL_MODEL,
+    )
+    summarize: Annotated[SkillModelSection | None, BeforeValidator(_only_model)] = Field(
+        None,
+        description="Summarises instead of the chat model.",
+        examples=[{"engine": "seq2seq", "model": "hf:google-t5/t5-small"}],
+        json_schema_extra=_SKILL_MODEL,
+    )
 
 
 class DialogueSection(Section):

@@ -3,12 +3,18 @@
 from functools import partial
 
 from bot.app import App
-from bot.cli.ensure_model import ensure_model
+from bot.cli.ensure_model import ensure_model, ensure_skill_models
 from bot.cli.person import current_user
 from bot.serving import open_model
 from bot.settings import Settings
+from bot.skill_models import open_skill_models
 
 
 def make_app(settings: Settings) -> App:
-    """Return an app with the configured engine; fetches the model if it is not there. Blocks. Raises ModelError."""
-    return App(settings, partial(open_model, settings, ensure_model(settings)), user=current_user())
+    """Return an app with the configured engines; fetches models that are not there. Blocks. Raises ModelError and EngineUnavailable."""
+    return App(
+        settings,
+        partial(open_model, settings, ensure_model(settings)),
+        open_skill_models=partial(open_skill_models, settings, ensure_skill_models(settings)),
+        user=current_user(),
+    )

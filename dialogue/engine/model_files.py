@@ -102,7 +102,7 @@ def _fingerprint(path: Path) -> tuple[int, int]:
 
 
 def _watched(folder: Path) -> list[Path]:
-    return [folder / TOKENIZER_NAME, *_weights(folder), *sorted(folder.glob("*.json")), *sorted(folder.glob("*.jinja"))]
+    return [*_weights(folder), *sorted(folder.glob("*.json")), *sorted(folder.glob("*.jinja"))]
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -56,6 +56,17 @@ def find_hub_file(client: httpx2.Client, sources: ModelSources, repository: str,
     return path, RemoteFile(url, str(large["oid"]), int(large["size"]), _authorisation(sources))
 
 
+def find_hub_weights(client: httpx2.Client, sources: ModelSources, repository: str, revision: str) -> dict[str, RemoteFile]:
+    """Return every *.safetensors at the root of a repository, by name. Raises ModelDownloadFailed."""
+    found: dict[str, RemoteFile] = {}
+    for entry in _hub_tree(client, sources, repository, revision):
+        path, large = str(entry["path"]), entry.get("lfs")
+        if "/" not in path and path.endswith(".safetensors") and isinstance(large, dict):
+            url = _resolve_url(sources, repository, revision, path)
+            found[path] = RemoteFile(url, str(large["oid"]), int(large["size"]), _authorisation(sources))
+    return found
+
+
 def fetch_small_files(
     client: httpx2.Client, sources: ModelSources, repository: str, revision: str, names: Iterable[str]
 ) -> dict[str, bytes]:

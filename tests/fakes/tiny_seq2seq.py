@@ -186,8 +186,8 @@ def _m2m_tokenizer(folder: Path) -> Any:
 
 def _t5_config(vocabulary: int, *, d_model: int = 32, num_layers: int = 2) -> transformers.T5Config:
     sizes: dict[str, Any] = {"d_model": d_model, "d_kv": d_model // 2, "d_ff": 2 * d_model, "num_heads": 2}
-    layers: dict[str, Any] = {"num_layers": num_layers, "num_decoder_layers": num_layers, "dropout_rate": 0.0}
-    return transformers.T5Config(vocab_size=vocabulary, **sizes, **layers, **{"decoder_start_token_id": 0})
+    layers: dict[str, Any] = {"num_layers": num_layers, "num_decoder_layers": num_layers, "dropout_rate": 0.0, "decoder_start_token_id": 0}
+    return transformers.T5Config(vocab_size=vocabulary, **sizes, **layers)
 
 
 def _t5(tokenizer: Any) -> Any:
