@@ -57,10 +57,13 @@ _ANNOUNCED: Final = re.compile(
     rf"(?:\b{_WORDS}\b(?: ?(?:number|no\.?|nr\.?|#))?|{_CHINESE_WORDS})(?:\s*(?:is|was|to|[:：=是为,-])){{0,2}}\s*{_VALUE}", re.IGNORECASE
 )
 _FEWEST_DIGITS: Final = 5
+_ENOUGH_DIGITS: Final = re.compile(rf"(?:\d\D{{0,3}}){{{_FEWEST_DIGITS}}}")
 
 
 def find_national_ids(text: str) -> Iterator[Span]:
     """Yield ids that have the shape and the check digits of one, or that are announced as one."""
+    if not _ENOUGH_DIGITS.search(text):
+        return
     for shape, is_valid in _TELLING:
         yield from (Span(*match.span(), "NATIONAL_ID") for match in shape.finditer(text) if is_valid(match.group()))
     for match in _ANNOUNCED.finditer(text):

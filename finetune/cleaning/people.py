@@ -24,8 +24,9 @@ _NO_NAMES: Final = frozenset(
         "From", "Good", "Guest", "He", "Hiring", "Hello", "Hi", "How", "If", "In", "Is", "It", "Madam", "Manager", "My", "No", "Not",
         "Of", "Ok", "Okay", "On", "Or", "Our", "Please", "Professor", "She", "Sir", "So", "Sorry", "Support", "Team", "Thank", "Thanks",
         "That", "The", "There", "They", "This", "To", "User", "Valued", "We", "What", "When", "Where", "Who", "Why", "Will", "With",
-        "Would", "Yes", "You", "Your", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "January",
-        "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+        "Would", "Yes", "You", "Your", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+        "Mr", "Mrs", "Ms", "Miss", "Dr", "Prof", "Herr", "Frau",
+        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
     )
 )  # fmt: skip
 _TITLE: Final = r"\b(?:[Mm]rs?|[Mm]s|[Mm]iss|[Dd]r|[Pp]rof|Professor|Herr|Frau|Monsieur|Madame|Sra?|Señora?|Signora?)\b\.?\s"

@@ -57,5 +57,10 @@ def facts(answer: str) -> tuple[str, ...]:
     text = _ITEM_NUMBER.sub("", answer)
     links = [match.group() for match in _LINK.finditer(text)]
     rest = _LINK.sub(" ", text)
-    found = [*links, *(match.group().strip("( ") for match in _NUMBER.finditer(rest)), *(match[1] for match in _QUOTED.finditer(rest))]
+    found = [*links, *(_balanced(match.group()) for match in _NUMBER.finditer(rest)), *(match[1] for match in _QUOTED.finditer(rest))]
     return tuple(sorted(dict.fromkeys(fact for fact in found if fact in answer), key=answer.index))
+
+
+def _balanced(number: str) -> str:
+    """Return a number without a bracket that is not closed in it: "(844) 875-6446" keeps its own, "(10 years)" does not."""
+    return number if ")" in number else number.lstrip("(")
