@@ -12,12 +12,13 @@ from finetune.config import Recipe, SourceSection
 from finetune.errors import DataInvalid
 from finetune.ledger import Item, Ledger
 from finetune.sources.grounded import Article
+from finetune.sources.join import joined
 from finetune.sources.mapping import map_article, map_row
 from finetune.sources.own_turns import DATABASE, OwnTurns
 from finetune.sources.read import file_name, read_rows, source_files
 from finetune.sources.rows import Row, Rows
 
-Watch = Callable[[str, int], None]  # the name of a source, and how many of its rows were read
+Watch = Callable[[str, int], None]  # a source or a step, and how many rows of it are done
 
 _TOLD_EVERY = 100  # rows
 
@@ -64,7 +65,7 @@ class _Gatherer:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         self.found.files.setdefault(section.name, {})[file_name(file, section)] = digest
-        self._add_rows(section, read_rows(file, section))
+        self._add_rows(section, joined(section, read_rows(file, section)))
 
     def add_own(self, section: SourceSection, own: OwnTurns) -> None:
         for reason in own.left_out:

@@ -1,14 +1,15 @@
 """Leaks between splits: what is held out must not have been trained on.
 
 A leak is the same group in two splits, the same question with the same answer, or a near duplicate. A group that leaks goes where its
-copy is; where a source is only for the test, its copy in training goes instead.
+copy is; where a source is only for the test, its copy in training goes instead. So it does for a question with passages: moved, it
+would bring passages of held-out articles into training.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from finetune.cleaning.duplicates import Index, fingerprint
+from finetune.cleaning.duplicates import Index, exchanges, fingerprint
 from finetune.ledger import Item
 
 MOVED: Final = "moved to the training split: a copy of it is there"
@@ -36,24 +37,38 @@ class Settled:
 
 def find_leaks(splits: Mapping[str, Sequence[Item]], likeness: float) -> Iterator[Leak]:
     """Yield the leaks, each later sample once. `splits` are in order: train, valid, test; `likeness` is 0 for the usual one."""
-    index = Index(likeness or _DEFAULT_LIKENESS)
-    groups: dict[str, Item] = {}
-    before: list[Item] = []
+    seen = _Seen(likeness or _DEFAULT_LIKENESS)
     for items in splits.values():
-        found = [(item, leak) for item in items for leak in _leak(item, index, groups, before)]
-        yield from (leak for _, leak in found)
         for item in items:
-            before.append(item)
-            index.add(fingerprint(item.sample))
-            groups.setdefault(item.sample.group, item)
+            if (leak := seen.leak(item)) is not None:
+                yield leak
+        for item in items:
+            seen.add(item)
 
 
-def _leak(item: Item, index: Index, groups: Mapping[str, Item], before: Sequence[Item]) -> Iterator[Leak]:
-    if item.sample.group in groups:
-        yield Leak(groups[item.sample.group], item, "same group")
-    elif (found := index.find(fingerprint(item.sample))) is not None:
-        number, reason = found
-        yield Leak(before[number], item, reason)
+class _Seen:
+    """The splits that came before."""
+
+    def __init__(self, likeness: float) -> None:
+        self._items: list[Item] = []
+        self._index = Index(likeness)
+        self._groups: dict[str, Item] = {}
+        self._exchanges: dict[tuple[str, str], Item] = {}
+
+    def add(self, item: Item) -> None:
+        self._items.append(item)
+        self._index.add(fingerprint(item.sample))
+        self._groups.setdefault(item.sample.group, item)
+        for exchange in exchanges(item.sample):
+            self._exchanges.setdefault(exchange, item)
+
+    def leak(self, item: Item) -> Leak | None:
+        if item.sample.group in self._groups:
+            return Leak(self._groups[item.sample.group], item, "same group")
+        if (copy := self._index.find(fingerprint(item.sample))) is not None:
+            return Leak(self._items[copy[0]], item, copy[1])
+        known = next((self._exchanges[exchange] for exchange in exchanges(item.sample) if exchange in self._exchanges), None)
+        return None if known is None else Leak(known, item, "same question and answer")
 
 
 def settle_leaks(splits: Mapping[str, Sequence[Item]], fixed: Set[str], likeness: float) -> tuple[dict[str, list[Item]], list[Settled]]:
@@ -67,10 +82,11 @@ def settle_leaks(splits: Mapping[str, Sequence[Item]], fixed: Set[str], likeness
         moving: dict[str, str] = {}
         going: dict[int, Item] = {}
         for leak in leaks:
-            if leak.later.sample.source not in fixed:
+            if leak.later.sample.source not in fixed and not leak.later.sample.passages:
                 moving.setdefault(leak.later.sample.group, _split_of(leak.earlier, current))
                 settled.append(Settled(leak.reason, MOVED, None))
-            elif going.setdefault(id(leak.earlier), leak.earlier) is leak.earlier:
+            elif id(leak.earlier) not in going:
+                going[id(leak.earlier)] = leak.earlier
                 settled.append(Settled(leak.reason, REMOVED, leak.earlier))
         current = _rearranged(current, moving, going.keys(), fixed)
     return current, settled

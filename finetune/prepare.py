@@ -34,6 +34,7 @@ Splits = Mapping[str, list[Item]]
 _SEVERAL_ANSWERS: Final = frozenset({Kind.SUMMARY, Kind.TRANSLATION, Kind.WRITING})
 _REFERENCE: Final = "kept as a further reference of the same question"
 _NOT_CHOSEN: Final = "more than max_samples"
+_CHOICE: Final = "chosen:"  # the split hashes groups, which may be named like samples: the same hash would choose the test split first
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def prepare(
     splits = _chosen(recipe, splits, ledger)
     splits, leaks = _without_leaks(recipe, splits, ledger)
     if renderer is not None:
-        splits = {split: list(_fitting(items, renderer, ledger)) for split, items in splits.items()}
+        splits = {split: list(_fitting(items, renderer, ledger, watch)) for split, items in splits.items()}
     splits = {split: items if split == "train" else list(_with_references(items, ledger)) for split, items in splits.items()}
     if not splits["train"]:
         raise FinetuneError(
@@ -120,7 +121,7 @@ def _chosen(recipe: Recipe, splits: Splits, ledger: Ledger) -> Splits:
     going: set[str] = set()
     for section in recipe.source:
         own = [item for items in splits.values() for item in items if item.sample.source == section.name]
-        own.sort(key=lambda item: (share_of(recipe.seed, item.sample.id), item.sample.id))
+        own.sort(key=lambda item: (share_of(recipe.seed, f"{_CHOICE}{item.sample.id}"), item.sample.id))
         for item in own[section.max_samples :] if section.max_samples else ():
             going.add(item.sample.id)
             ledger.drop_item(item, _NOT_CHOSEN)
@@ -136,8 +137,9 @@ def _without_leaks(recipe: Recipe, splits: Splits, ledger: Ledger) -> tuple[Spli
     return settled, dict(Counter(f"{leak.reason}: {leak.remedy}" for leak in leaks))
 
 
-def _fitting(items: Sequence[Item], renderer: RowRenderer, ledger: Ledger) -> Iterator[Item]:
-    for item in items:
+def _fitting(items: Sequence[Item], renderer: RowRenderer, ledger: Ledger, watch: Watch) -> Iterator[Item]:
+    for number, item in enumerate(items, start=1):
+        watch("Measuring in tokens", number)
         pieces, done = fit(item.sample, renderer)
         if pieces:
             ledger.change(item.sample.source, [done] if done else [])

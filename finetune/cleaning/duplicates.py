@@ -5,7 +5,7 @@ samples are near duplicates is then decided on the shingles themselves, so no es
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from finetune.samples import Sample
 EXACT: Final = "duplicate"
 NEAR: Final = "near duplicate"
 _WORDS_OF_SHINGLE: Final = 3
+_WORDS_OF_EXCHANGE: Final = 8
 _MINHASH: Final[Any] = rensa  # comes without types
 _PERMUTATIONS: Final = 128
 _SEED: Final = 17
@@ -47,6 +48,14 @@ def shingles(texts: Iterable[str]) -> frozenset[str]:
         last = max(1, len(words) - _WORDS_OF_SHINGLE + 1)
         found.update(" ".join(words[start : start + _WORDS_OF_SHINGLE]) for start in range(last))
     return frozenset(found)
+
+
+def exchanges(sample: Sample) -> Iterator[tuple[str, str]]:
+    """Yield the questions with their answers, without those that are said in every dialogue: both sides are at least eight words long."""
+    said = [fold(turn.content) for turn in sample.turns]
+    for question, answer in zip(said[0::2], said[1::2], strict=True):
+        if min(len(_UNSPACED.findall(question)), len(_UNSPACED.findall(answer))) >= _WORDS_OF_EXCHANGE:
+            yield question, answer
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -29,7 +29,7 @@ def prepare(
 ) -> None:
     """Make a dataset: read, clean, split, and say what became of every row. Nothing is written until all is done."""
     program: ProgramConfig = ctx.obj.program_config()
-    parsed, name = _recipe(recipe, source)
+    parsed, name = _recipe(recipe, source, program)
     room, shown = load("finetune.prepare"), load("finetune.commands.tables")
     renderer = _renderer(parsed, program)
     own = _own_turns(parsed, program)
@@ -45,12 +45,12 @@ def prepare(
     typer.echo(f"Next: kefu finetune train --recipe {recipe or 'RECIPE'} --data {folder} --out RUN", err=True)
 
 
-def _recipe(recipe: Path | None, source: Path | None) -> tuple[Recipe, str]:
+def _recipe(recipe: Path | None, source: Path | None, program: ProgramConfig) -> tuple[Recipe, str]:
     if (recipe is None) == (source is None):
         raise FinetuneError("Name either a recipe or a source.", hint=EPILOG)
     if recipe is not None:
         return load_recipe(recipe), str(recipe)
-    guessed = load("finetune.sources.guess").guess_recipe(source)
+    guessed = load("finetune.sources.guess").guess_recipe(source, program.engine.model)
     for line in guessed.told:
         typer.echo(line, err=True)
     return guessed.recipe, str(source)

@@ -35,10 +35,10 @@ class RowProgress:
         if self._status is not None:
             self._status.stop()
 
-    def update(self, source: str, rows: int) -> None:
-        """`rows` of this source are read and cleaned."""
+    def update(self, what: str, rows: int) -> None:
+        """So many rows of this source, or of this step, are done."""
         if self._status is not None:
-            self._status.update(Text(f"{escape_control(source)}: {rows} rows"))
+            self._status.update(Text(f"{escape_control(what)}: {rows} rows"))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

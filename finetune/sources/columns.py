@@ -15,7 +15,7 @@ LITERAL: Final = "="  # "=en>de" means these words, not a column
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("id", "dialogue_id", "conversation_id"),
-    "group": (),
+    "group": ("group",),
     "language": ("lang", "language"),
     "messages": ("messages", "conversations", "conversation", "turns", "dialogue", "dialog", "utterances"),
     "role": ("role", "speaker", "from", "author", "sender"),

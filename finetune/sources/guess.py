@@ -33,18 +33,21 @@ class Guess:
     told: tuple[str, ...]
 
 
-def guess_recipe(path: Path) -> Guess:
-    """Return a recipe for the file or folder. Raises FinetuneError when its columns say nothing, and RecipeInvalid when it is missing."""
+def guess_recipe(path: Path, model: str) -> Guess:
+    """Return a recipe that tunes `model` with the file or folder.
+
+    Raises FinetuneError when its columns say nothing, and RecipeInvalid when it is missing.
+    """
     name = _NO_NAME.sub("-", path.resolve().stem.lower()).strip("-_") or "source"
     section = SourceSection(name=name, path=path.absolute(), licence="unknown: it was prepared without a recipe", language="")
     file = source_files(section, str(path))[0]
     rows = [row for row in islice(read_rows(file, section), _LOOKED_AT) if isinstance(row, Row)]
     if file.suffix.lower() == ".md":
-        return _guess(section.model_copy(update={"map": "articles"}), _ARTICLES, rows[0] if rows else None)
+        return _guess(section.model_copy(update={"map": "articles"}), _ARTICLES, rows[0] if rows else None, model)
     for mapping in _TRIED:
         tried = section.model_copy(update={"map": mapping})
         if rows and _fits(tried, rows[0]):
-            return _guess(tried, _WANTED[mapping], rows[0])
+            return _guess(tried, _WANTED[mapping], rows[0], model)
     columns = ", ".join(rows[0].values) if rows else "no row could be read"
     raise FinetuneError(
         f"{path}: nobody can tell which column is the question and which the answer ({columns}).",
@@ -62,8 +65,8 @@ def _fits(section: SourceSection, row: Row) -> bool:
         return False
 
 
-def _guess(section: SourceSection, wanted: tuple[str, ...], row: Row | None) -> Guess:
-    recipe = Recipe(name=section.name, source=(section,))
+def _guess(section: SourceSection, wanted: tuple[str, ...], row: Row | None, model: str) -> Guess:
+    recipe = Recipe(name=section.name, model=model, source=(section,))
     meant = {name: Columns(section, row).name(name) for name in wanted} if row else {}
     fields = ", ".join(f'{name} = "{column}"' for name, column in meant.items())
     return Guess(recipe, (f'Guessed: map = "{section.map}", fields = {{ {fields} }}, language detected. A recipe can say it otherwise.',))

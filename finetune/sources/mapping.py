@@ -10,9 +10,14 @@
     own_turns     needs no columns                                      see finetune.sources.own_turns
 
 `fields` of a recipe names the column of each where `columns.COLUMNS` does not know it. A dotted path leads into objects and through
-lists ("instances.output"); "=words" are these words themselves. Every mapping takes id, group and language. Where customer and assistant
-stand in different columns: user_content and assistant_content. Where the direction depends on the speaker: direction = the column, and
-"direction agent" = "en>de". Nothing is cleaned here.
+lists ("instances.output"); "=words" are these words themselves. Every mapping takes id, group and language.
+
+    user = "guest, caller"                      further names of speakers; assistant likewise
+    user_content = "target"                     where customer and assistant stand in different columns; assistant_content likewise
+    "direction agent" = "en>de"                 where the direction depends on what stands in the column `direction`
+    conversation = "ticket"                     where each message is a row of its own: see finetune.sources.join
+
+Nothing is cleaned here.
 """
 
 import hashlib
@@ -181,6 +186,7 @@ def _writing(columns: Columns) -> Iterator[_Talk]:
 
 _MAPPINGS: Final[dict[str, Callable[[Columns], Iterator[_Talk]]]] = {
     "messages": _messages,
+    "own_turns": _messages,
     "transcript": _transcript,
     "pairs": _pairs,
     "summary": _summary,
