@@ -9,6 +9,8 @@ ratelimit                                  how fast a bot may talk to a chat
 commands, command_words, locale/           /help, /new, /privacy …: answered without a generation
 presses, rating                            what buttons under messages do
 handoff_desk                               where people take over
+adapter_watch, shipped_adapter             which adapter answers
+adapter_operations, adapter_folders, adapter_verdict       how another one gets there
 control, data_operations, desk_operations, outbox_operations, arguments    what other processes ask of a running Kefu
 health, http_server, metrics, housekeeping for the operator
 settings, settings_*                       the only reader of the environment

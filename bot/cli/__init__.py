@@ -7,6 +7,6 @@ prepare         settings and logs, the first step of every command
 application     the App of chat, ask and run
 data            stored data, here or through the Kefu that is running on it
 ensure_model    the model, fetched with a progress bar
-checks, findings    what doctor looks at, and what it says
+checks, adapter_check, findings    what doctor looks at, and what it says
 output, progress, consent   JSON, tables, notes, bars, questions
 """

@@ -154,3 +154,14 @@ def test_the_base_model_answers_where_it_is_asked_for(program: Program) -> None:
     assert adapter_of(program.call("ask", "hello", "--json")) == release["id"]
     assert adapter_of(program.call("ask", "hello", "--json", "--no-adapter")) == ""
     assert program.spawn("chat", "--no-adapter", text="hello\n").stdout == "You said: hello\n"
+
+
+def test_the_adapter_of_the_settings_answers(program: Program) -> None:
+    """While no release is active, the folder that the settings name answers, stands in the turn, and replay finds it again."""
+    folder = write_adapter(program.folder / "mine")
+    settings = {"KEFU_MODEL__ADAPTER": str(folder)}
+    told = json.loads(program.call("ask", "hello", "--json", variables=settings).stdout)
+    assert (told["adapter"], told["answer"]) == ("mine", "[mine] You said: hello")
+    again = program.call("replay", told["turn_id"], "--generate", "--json", variables=settings)
+    assert json.loads(again.stdout)["generated"]["identical"] is True
+    assert json.loads(program.call("ask", "hello", "--json", "--no-adapter", variables=settings).stdout)["adapter"] == ""
