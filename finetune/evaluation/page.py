@@ -12,7 +12,7 @@ from finetune.evaluation.evaluate import Evaluation
 from finetune.evaluation.examples import Example, changed_most
 from finetune.evaluation.scoring import SuiteResult
 from finetune.evaluation.suites import Measure, Suite
-from finetune.evaluation.verdict import Comparison, Score, Verdict, describe
+from finetune.evaluation.verdict import Comparison, Score, Verdict, describe, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +74,32 @@ def _suite_view(result: SuiteResult, evaluation: Evaluation, models: Sequence[st
 
 
 def _row(suite: Suite, measure: Measure, verdict: Verdict, models: Sequence[str]) -> MeasureRow:
-    values = {score.model: describe(score.value, measure.unit) for score in _scores(suite, measure, verdict) if score.value is not None}
+    found = {score.model: score.value for score in _scores(suite, measure, verdict)}
+    values = {model: _cell(found.get(model), measure) for model in models}
+    title = measure.title if measure.unit == "%" else f"{measure.title} ({measure.unit})"
     gain = next((each for each in verdict.comparisons if _is(each, suite, measure) and each.against == verdict.reference), None)
-    shown = {model: values.get(model, "–") for model in models}
     if gain is None:
-        return MeasureRow(measure.title, shown, "", "", "", "", None)
-    low, high = (describe(value, measure.unit, signed=True) for value in (gain.low, gain.high))
+        return MeasureRow(title, values, "", "", "", "", None)
+    low, high = (short(value, measure.unit, signed=True) for value in (gain.low, gain.high))
     kind = "better" if gain.low > 0 else "worse" if gain.high < 0 else "unsure"
-    note = _note(gain, measure)
-    return MeasureRow(
-        measure.title, shown, describe(gain.gain, measure.unit, signed=True), f"{low} to {high}", kind, note, plots.gain_bar(gain)
-    )
+    shown = short(gain.gain, measure.unit, signed=True)
+    return MeasureRow(title, values, shown, f"{low} to {high}", kind, _note(gain, measure), plots.gain_bar(gain))
+
+
+def _cell(value: float | None, measure: Measure) -> str:
+    if value is None:
+        return "–"
+    return describe(value, "%") if measure.unit == "%" else short(value, measure.unit)
 
 
 def _note(gain: Comparison, measure: Measure) -> str:
     if gain.main:
         return "must get better"
-    return "" if gain.margin is None else f"may lose {describe(gain.margin, measure.unit)}".replace(" %", " points")
+    if gain.margin is None:
+        return ""
+    if measure.relative and gain.other:
+        return f"may lose {gain.margin / abs(gain.other):.0%} of it"
+    return f"may lose {describe(gain.margin, measure.unit, signed=True).removeprefix('+')}"
 
 
 def _dots(suite: Suite, verdict: Verdict, models: Sequence[str]) -> Markup | None:

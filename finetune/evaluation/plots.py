@@ -11,11 +11,12 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 from markupsafe import Markup
 
+from dialogue.normalise import escape_control
 from finetune.evaluation.verdict import Comparison
 
-WIDTH: Final = 640
-_LEFT: Final = 96  # room for the names of the models
-_RIGHT: Final = 96  # room for their values
+WIDTH: Final = 440
+_LEFT: Final = 84  # room for the names of the models
+_RIGHT: Final = 100  # room for their values
 _ROW: Final = 26
 _AXIS: Final = 28
 
@@ -66,7 +67,7 @@ def gain_bar(gain: Comparison) -> Markup:
     """Return a small picture of a gain: zero in the middle, the interval, the margin as a mark."""
     width, height = 120, 18
     reach = max(abs(gain.gain), *(abs(bound) for bound in (gain.low, gain.high) if np.isfinite(bound)), gain.margin or 0.0) or 1.0
-    scale = Scale(-reach, reach, 2, width - 2)
+    scale = Scale(-reach, reach, 5, width - 5)
     picture = _picture(height, "gain", width)
     _line(picture, (scale.at(0), 1), (scale.at(0), height - 1), "zero")
     if gain.margin is not None and not gain.main:
@@ -103,7 +104,8 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Markup | None:
     points = [point for line in series.values() for point in line]
     if len(points) < 2:
         return None
-    height, bottom = 240, 240 - _AXIS
+    height = 220
+    bottom = height - _AXIS
     across = Scale(min(x for x, _ in points), max(x for x, _ in points), 44, WIDTH - 8)
     low, high = _padded([y for _, y in points])
     up = Scale(low, high, bottom, 8)
@@ -129,7 +131,7 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _picture(height: float, about: str, width: int = WIDTH) -> Element:
-    return Element("svg", {"viewBox": f"0 0 {width} {height:g}", "role": "img", "aria-label": about})
+    return Element("svg", {"viewBox": f"0 0 {width} {height:g}", "role": "img", "aria-label": escape_control(about)})
 
 
 def _line(picture: Element, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
@@ -138,7 +140,7 @@ def _line(picture: Element, start: tuple[float, float], end: tuple[float, float]
 
 
 def _text(picture: Element, x: float, y: float, text: str, anchor: str = "start") -> None:
-    SubElement(picture, "text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor}).text = text
+    SubElement(picture, "text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor}).text = escape_control(text)
 
 
 def _finished(picture: Element) -> Markup:

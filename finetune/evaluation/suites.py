@@ -173,7 +173,7 @@ SUITES: Final = (
         "Support replies, loss",
         "How surprised the model is by what the staff really wrote: nats per assistant token of held-out dialogues.",
         _of_kind(*_TALK),
-        (Measure("loss", "loss per assistant token", _elsewhere, 0.02, higher_is_better=False, unit="nats"),),
+        (Measure("loss", "loss per token", _elsewhere, 0.02, higher_is_better=False, unit="nats"),),
         source="losses",
     ),
     Suite(
@@ -264,7 +264,7 @@ SUITES: Final = (
         "General instructions, loss",
         "Whether what the base model could do is still there: nats per token of answers to instructions outside the trade.",
         _built_in("forgetting"),
-        (Measure("loss", "loss per assistant token", _elsewhere, 0.1, higher_is_better=False, unit="nats"),),
+        (Measure("loss", "loss per token", _elsewhere, 0.1, higher_is_better=False, unit="nats"),),
         source="losses",
     ),
     Suite(
@@ -273,8 +273,8 @@ SUITES: Final = (
         "Time to the first token and tokens per second, one question at a time, the models in turn, on this machine.",
         _built_in("plain_chat"),
         (
-            Measure("first_token", "to the first token", _elsewhere, 0.5, higher_is_better=False, unit="ms", relative=True),
-            Measure("speed", "tokens per second", _elsewhere, 0.5, unit="tokens/s", relative=True),
+            Measure("first_token", "time to the first token", _elsewhere, 0.5, higher_is_better=False, unit="ms", relative=True),
+            Measure("speed", "speed", _elsewhere, 0.5, unit="tokens/s", relative=True),
         ),
         source="latency",
     ),

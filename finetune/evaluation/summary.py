@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune.evaluation.suites import SUITES, Measure, Suite
-from finetune.evaluation.verdict import Comparison, Score, Verdict, describe
+from finetune.evaluation.verdict import Comparison, Score, Verdict, describe, short
 
 _COLUMNS: Final = ("suite", "measure", "candidate", "incumbent", "base", "gain", "interval")
 
@@ -48,5 +48,5 @@ def _value(score: Score | None, measure: Measure) -> str:
 def _gain(gain: Comparison | None, measure: Measure) -> tuple[str, str]:
     if gain is None:
         return "", ""
-    low, high = (describe(value, measure.unit, signed=True) for value in (gain.low, gain.high))
+    low, high = (short(value, measure.unit, signed=True) for value in (gain.low, gain.high))
     return describe(gain.gain, measure.unit, signed=True), f"{low} to {high}"

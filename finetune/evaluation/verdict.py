@@ -4,7 +4,8 @@ passed = every main suite's first measure is better than the reference's with an
          margin is worse than the reference's by more than that
 
 The reference is the incumbent, or the base model when nothing is active. "Worse by more" is the plain difference: with a
-hundred samples an interval is wider than any margin worth having, so asking for its far end would refuse every candidate.
+hundred samples an interval is wider than any margin worth having, so asking for its far end would refuse every candidate. Of few
+samples one alone is more than the margin of a share: the loss of one is always allowed.
 """
 
 import json
@@ -16,6 +17,7 @@ from finetune.evaluation.bootstrap import LEVEL, Interval
 from finetune.evaluation.suites import BY_NAME, Measure, Suite
 
 FORMAT: Final = 1
+_ROUNDING: Final = 1e-9
 LEAST_UNITS: Final = 8  # with fewer conversations or articles a bootstrap interval is too narrow to be believed
 
 
@@ -86,8 +88,15 @@ def compare(
     """Return the comparison of (candidate, other) from the interval of candidate - other."""
     candidate, other = scores
     low, high, gain = (found.low, found.high, found.value) if measure.higher_is_better else (-found.high, -found.low, -found.value)
-    allowed = margin * abs(other) if measure.relative and margin is not None else margin
+    allowed = None if margin is None else _allowed(measure, margin, other, found.units)
     return Comparison(suite.name, measure.name, against, candidate, other, gain, low, high, found.units, allowed, main)
+
+
+def _allowed(measure: Measure, margin: float, other: float, units: int) -> float:
+    """Return a margin in the unit of the measure. A share is not known more finely than one sample, so that much is always allowed."""
+    if measure.unit == "%":
+        return max(margin, 1 / units)
+    return margin * abs(other) if measure.relative else margin
 
 
 def judge(
@@ -118,11 +127,17 @@ def encode_verdict(verdict: Verdict) -> str:
 
 def describe(value: float, unit: str, *, signed: bool = False) -> str:
     """Return a number as people read it: a share in percent (a difference of shares in points), everything else with its unit."""
-    sign = "+" if signed else ""
+    number = short(value, unit, signed=signed)
     if unit == "%":
-        return f"{100 * value:{sign}.1f}{' points' if signed else ' %'}"
-    digits = 3 if unit == "nats" else 1
-    return f"{value:{sign}.{digits}f} {unit}".rstrip()
+        return f"{number} {'points' if signed else '%'}"
+    return f"{number} {unit}"
+
+
+def short(value: float, unit: str, *, signed: bool = False) -> str:
+    """Return a number without its unit; a share in percent, a difference of shares in points."""
+    scaled, digits = (100 * value, 1) if unit == "%" else (value, 3 if unit == "nats" else 1)
+    rounded = round(scaled, digits) + 0.0  # -0.0 becomes 0.0
+    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
 
 
 def find_measure(suite: str, measure: str) -> Measure:
@@ -142,7 +157,7 @@ def _complaint(each: Comparison) -> str:
         return f"{what}: {each.units} independent samples are too few to tell; {LEAST_UNITS} are the least."
     if each.main and not each.low > 0:
         return f"{what} must get better than the {each.against}: the gain is {_interval(each)}, which does not exclude zero."
-    if not each.main and each.margin is not None and each.gain < -each.margin:
+    if not each.main and each.margin is not None and each.gain < -each.margin - _ROUNDING:
         return f"{what} is worse than the {each.against}: {_interval(each)}; allowed is {_amount(each, -each.margin)}."
     return ""
 
@@ -153,7 +168,9 @@ def _praise(each: Comparison) -> str:
 
 
 def _interval(each: Comparison) -> str:
-    return f"{_amount(each, each.gain)} ({_amount(each, each.low)} to {_amount(each, each.high)})"
+    unit = find_measure(each.suite, each.measure).unit
+    low, high = (short(bound, unit, signed=True) for bound in (each.low, each.high))
+    return f"{_amount(each, each.gain)} ({low} to {high})"
 
 
 def _amount(each: Comparison, value: float) -> str:

@@ -95,7 +95,8 @@ class Minds:
         return reply
 
     async def start(self) -> EngineInfo:
-        return [await engine.start() for engine in self._engines.values()][0]
+        infos = [await engine.start() for engine in self._engines.values()]
+        return infos[0]
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         async for event in self._engines[request.adapter].generate(replace(request, adapter=None)):
@@ -153,7 +154,9 @@ async def evaluated(
     """Return the evaluation of models that answer by `rules` and have these losses."""
     minds = engine or Minds({None if place is Place.BASE else place.value: rule for place, rule in rules.items()})
     await minds.start()
-    work = material(shop() if asked is None else asked, tuple(rules), EvaluateSection(**{"bootstrap": 200, "margins": UNTIMED, **section}))
+    work = material(
+        shop() if asked is None else asked, tuple(rules), EvaluateSection.model_validate({"bootstrap": 200, "margins": UNTIMED, **section})
+    )
     try:
         return await Evaluator(work, minds, MadeUpLosses(losses), lambda *_: None).run(provenance(incumbent=Place.INCUMBENT in rules))
     finally:
