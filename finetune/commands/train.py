@@ -9,7 +9,6 @@ import typer
 from dialogue.config import ProgramConfig
 from dialogue.engine.model_sources import ModelSources
 from finetune.config import load_recipe
-from finetune.errors import FinetuneError
 from finetune.lazy import load
 
 EPILOG = "Example: kefu finetune train --recipe support.toml --data datasets/support --out runs/support"
@@ -30,8 +29,6 @@ def train(
     """Train a LoRA adapter. Ctrl-C makes a checkpoint first; --resume goes on from it."""
     program: ProgramConfig = ctx.obj.program_config()
     parsed = load_recipe(recipe)
-    if parsed.train.architecture != "decoder":
-        raise FinetuneError(f"train.architecture = {parsed.train.architecture!r} is trained by another command.")
     room, plans = load("finetune.training.train"), load("finetune.training.plan")
     plan = plans.TrainingPlan(
         recipe=parsed, dataset=data.absolute(), run=out.absolute(), cache_dir=program.engine.cache_dir.absolute(), resume=resume
@@ -42,7 +39,7 @@ def train(
         return
     sources = ModelSources(program.index_url, program.hub_url, program.hub_token)
     with load("finetune.training.display").TerminalDisplay() as display:
-        outcome = room.train(plan, display, sources=sources, tell=display.tell)
+        outcome = load("finetune.training.architectures").run_plan(plan, display, sources=sources, tell=display.tell)
     if outcome.interrupted:
         typer.echo(f"Stopped after step {outcome.steps} of {outcome.total_steps}. Go on with the same command and --resume.", err=True)
         raise KeyboardInterrupt

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dialogue.errors import DialogueError
+from finetune.training.architectures import run_plan
 from finetune.training.display import TerminalDisplay
 from finetune.training.plan import read_plan
-from finetune.training.train import train
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         with TerminalDisplay() as display:
-            outcome = train(read_plan(Path(arguments[0])), display, tell=display.tell)
+            outcome = run_plan(read_plan(Path(arguments[0])), display, tell=display.tell)
     except DialogueError as error:
         sys.stderr.write(f"{error}\n{getattr(error, 'hint', '')}\n")
         return 1

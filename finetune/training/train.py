@@ -68,7 +68,7 @@ def train(
         task = Task(model, DecoderObjective(), learned.packs, held_out.packs, _summary(learned, together=together))
         outcome = fit(task, recipe.train, recipe.seed, plan.run, display, resume=plan.resume, tell=tell)
         if outcome.is_main and not outcome.interrupted:
-            _finish(plan, base, model, _data_manifest(plan.dataset, data, learned), outcome)
+            finish(plan, _base_manifest(base, plan.cache_dir), model, _data_manifest(plan.dataset, data, learned), outcome)
     return outcome
 
 
@@ -103,11 +103,12 @@ def begin(plan: TrainingPlan) -> None:
     write_plan(plan)
 
 
-def _finish(plan: TrainingPlan, base: BaseFiles, model: Any, data: DataManifest, outcome: Outcome) -> None:
+def finish(plan: TrainingPlan, base: BaseManifest, model: Any, data: DataManifest, outcome: Outcome) -> None:
+    """Write everything that a finished run's folder holds, the manifest last."""
     round_weights(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     manifest = RunManifest(
-        base=_base_manifest(base, plan.cache_dir),
+        base=base,
         data=data,
         recipe=plan.recipe,
         result=_result_manifest(outcome, trained),
