@@ -135,7 +135,8 @@ class Seq2SeqCodec:
         if self.model_type == "marian" and text.startswith(">>"):
             text = f" {text}"  # its tokenizer takes such a text for a language code
         options = {"add_special_tokens": special, "split_special_tokens": True}
-        encoding = self._tokenizer(text_target=text, **options) if target else self._tokenizer(text, **options)
+        own_side = target and self.model_type == "marian"  # which cuts the two languages differently
+        encoding = self._tokenizer(text_target=text, **options) if own_side else self._tokenizer(text, **options)
         return list(encoding["input_ids"])
 
     @cached_property
