@@ -23,7 +23,7 @@ from bot.channels.json_event import read_object, text_field
 from dialogue.messages import ConversationKey, IncomingMessage, ReplyCommitted, ReplyEvent, ReplyTimings, Sender
 from dialogue.normalise import clean_text
 from storage.ids import new_id
-from storage.records import InboxRecord, NewInboxItem, TurnRecord
+from storage.records import InboxRecord, NewInboxItem, TurnRecord, TurnStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class AskResult:
     """An answer and what it was made of."""
 
     answer: str
-    turn: TurnRecord
+    turn_id: str
+    turn: TurnRecord | None  # None = words said instead of an answer, because there could be none
     timings: ReplyTimings
 
     def as_json(self) -> dict[str, Any]:
@@ -39,11 +40,11 @@ class AskResult:
         turn, timings = self.turn, self.timings
         return {
             "answer": self.answer,
-            "turn_id": turn.id,
-            "status": turn.status.value,
-            "skill": turn.skill,
-            "engine": turn.engine,
-            "adapter": turn.adapter,
+            "turn_id": self.turn_id,
+            "status": turn.status.value if turn else TurnStatus.FAILED.value,
+            "skill": turn.skill if turn else "",
+            "engine": turn.engine if turn else "",
+            "adapter": turn.adapter if turn else "",
             "tokens": {"prompt": timings.prompt_tokens, "cached": timings.cached_tokens, "completion": timings.completion_tokens},
             "timings_ms": {
                 "queue": round(timings.queue_ms, 1),
@@ -58,19 +59,25 @@ class _Asker:
     committed: ReplyCommitted | None = None
     answer: asyncio.Future[AskResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    def end(self, text: str, turn_id: str) -> None:
+        """Give the answer to who waits for it; once."""
+        turn = None if self.committed is None else self.committed.turn
+        timings = ReplyTimings() if self.committed is None else self.committed.timings
+        if not self.answer.done():
+            self.answer.set_result(AskResult(text, turn_id, turn, timings))
+
 
 class AskChannel(SimpleChannel):
     """Lives as long as its process; its account is its own, so that no other process takes its questions."""
 
     name = "ask"
-    capabilities = ChannelCapabilities(joins_bursts=False, resend_is_safe=True, timeout_s=5.0)
+    capabilities = ChannelCapabilities(joins_bursts=False, resend_is_safe=True, timeout_s=5.0, is_local=True)
 
     def __init__(self, *, user: str, max_chars: int) -> None:
         self.account = new_id()
         self._user = user
         self._max_chars = max_chars
         self._askers: dict[str, _Asker] = {}  # by chat
-        self._chats: dict[str, str] = {}  # turn id → chat
 
     async def ask(self, text: str, inlet: Inlet) -> AskResult:
         """Return the answer to `text`. Raises StorageError."""
@@ -99,15 +106,12 @@ class AskChannel(SimpleChannel):
         return IncomingMessage(ConversationKey(self.name, self.account, chat), Sender(self._user), text, is_private=True)
 
     def open_reply(self, target: ReplyTarget, slot: PlaceholderSlot) -> ReplyStream:  # noqa: ARG002 - there is no screen
-        chat = target.conversation.chat
-        self._chats[target.turn_id] = chat
-        return _AskStream(self._askers.get(chat))
+        return _AskStream(self._askers.get(target.conversation.chat))
 
     async def deliver(self, reply: OutgoingReply, progress: Progress) -> None:  # noqa: ARG002 - nothing here can be half sent
-        row = reply.row
-        asker = self._askers.get(self._chats.pop(row.turn_id or "", ""))
-        if asker is not None and asker.committed is not None and not asker.answer.done():
-            asker.answer.set_result(AskResult(row.text, asker.committed.turn, asker.committed.timings))
+        asker = self._askers.get(reply.conversation.chat)
+        if asker is not None:
+            asker.end(reply.row.text, reply.row.turn_id or "")
 
 
 class _AskStream:
@@ -120,8 +124,8 @@ class _AskStream:
         if self._asker is None or not isinstance(event, ReplyCommitted):
             return
         self._asker.committed = event
-        if event.outbox_id is None and not self._asker.answer.done():
-            self._asker.answer.set_result(AskResult("", event.turn, event.timings))
+        if event.outbox_id is None:
+            self._asker.end("", event.turn.id)
 
     async def close(self) -> None:
         """Nothing is ever in flight."""

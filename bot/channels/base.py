@@ -91,6 +91,7 @@ class ChannelCapabilities:
     settle_s: float = 0.0  # how long a request without an answer may still take effect; a repeated delivery waits this long
     has_buttons: bool = False  # buttons can stand under a message
     sends_files: bool = False  # a file can go with a message
+    is_local: bool = False  # who writes here runs the program: limits and lists are for people from outside
 
 
 @dataclass(frozen=True, slots=True)

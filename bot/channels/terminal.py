@@ -90,7 +90,7 @@ class TerminalChannel(SimpleChannel):
     """The conversation of the person who runs this process."""
 
     name = "terminal"
-    capabilities = ChannelCapabilities(joins_bursts=False, resend_is_safe=True, timeout_s=5.0)
+    capabilities = ChannelCapabilities(joins_bursts=False, resend_is_safe=True, timeout_s=5.0, is_local=True)
 
     def __init__(self, screen: Screen, *, user: str, max_chars: int, fresh: bool = False) -> None:
         self.account = user

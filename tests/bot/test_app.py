@@ -15,7 +15,7 @@ from bot.channels.fake import FakeChannel
 from bot.channels.fake_platform import FakePlatform
 from bot.control import call
 from bot.errors import ExitCode, describe
-from bot.settings_sections import StorageSection
+from bot.settings_sections import AccessSection, StorageSection
 from dialogue.engine.base import AdapterRef, EngineInfo
 from dialogue.engine.scripted import ScriptedEngine
 from dialogue.errors import AdapterRejected, EngineUnavailable
@@ -70,11 +70,34 @@ async def test_ask_answers_one_question_without_history(tmp_path: Path) -> None:
     async with running(app):
         first, second = await asyncio.gather(app.ask("one?"), app.ask("two?"))
     assert (first.answer, second.answer) == ("You said: one?", "You said: two?")
+    assert first.turn is not None
+    assert second.turn is not None
     assert first.turn.conversation_id != second.turn.conversation_id
     told = first.as_json()
     assert told["turn_id"] == first.turn.id
     assert told["tokens"]["completion"] > 0
     assert told["timings_ms"]["total"] >= told["timings_ms"]["first_token"] > 0
+
+
+async def test_whoever_runs_the_program_has_no_limits(tmp_path: Path) -> None:
+    """Limits and lists are for people from outside: questions of the operator are answered however many there are."""
+    app = make_app(app_settings(tmp_path).model_copy(update={"access": AccessSection(messages_per_minute=1, allow=("telegram:1",))}))
+    async with running(app), asyncio.timeout(20):
+        assert [(await app.ask(text)).answer for text in ("a", "b", "c")] == ["You said: a", "You said: b", "You said: c"]
+
+
+async def test_a_question_that_gets_no_answer_is_not_left_waiting(tmp_path: Path) -> None:
+    """When a turn fails for good, the words that are said instead reach who asked, with the turn's id and no engine."""
+
+    def broken(prompt: Sequence[int]) -> str:
+        raise ZeroDivisionError
+
+    app = make_app(app_settings(tmp_path), ScriptedEngine(broken))
+    async with running(app), asyncio.timeout(20):
+        told = (await app.ask("hello")).as_json()
+    assert told["answer"]
+    assert (told["status"], told["engine"]) == ("failed", "")
+    assert told["turn_id"]
 
 
 async def test_commands_reach_the_running_program(tmp_path: Path) -> None:
