@@ -74,7 +74,8 @@ class _Seen:
 def settle_leaks(splits: Mapping[str, Sequence[Item]], fixed: Set[str], likeness: float) -> tuple[dict[str, list[Item]], list[Settled]]:
     """Return splits without leaks, and what was done about each.
 
-    `fixed` names the sources whose samples stay in their split. Each round takes a group nearer to training or a sample away, so it ends.
+    `fixed` names the sources whose samples stay in their split, as samples with passages do. Each round takes a group nearer to
+    training or a sample away, so it ends.
     """
     current = {split: list(items) for split, items in splits.items()}
     settled: list[Settled] = []
@@ -82,7 +83,7 @@ def settle_leaks(splits: Mapping[str, Sequence[Item]], fixed: Set[str], likeness
         moving: dict[str, str] = {}
         going: dict[int, Item] = {}
         for leak in leaks:
-            if leak.later.sample.source not in fixed and not leak.later.sample.passages:
+            if not _stays(leak.later, fixed):
                 moving.setdefault(leak.later.sample.group, _split_of(leak.earlier, current))
                 settled.append(Settled(leak.reason, MOVED, None))
             elif id(leak.earlier) not in going:
@@ -90,6 +91,11 @@ def settle_leaks(splits: Mapping[str, Sequence[Item]], fixed: Set[str], likeness
                 settled.append(Settled(leak.reason, REMOVED, leak.earlier))
         current = _rearranged(current, moving, going.keys(), fixed)
     return current, settled
+
+
+def _stays(item: Item, fixed: Set[str]) -> bool:
+    """Whether a sample cannot change its split. Its passages would take other held-out articles with them into training."""
+    return item.sample.source in fixed or bool(item.sample.passages)
 
 
 def _split_of(item: Item, splits: Mapping[str, Sequence[Item]]) -> str:
@@ -101,6 +107,6 @@ def _rearranged(splits: Mapping[str, Sequence[Item]], moving: Mapping[str, str],
     for split, items in splits.items():
         for item in items:
             if id(item) not in going:
-                to = split if item.sample.source in fixed else moving.get(item.sample.group, split)
+                to = split if _stays(item, fixed) else moving.get(item.sample.group, split)
                 arranged[to].append(item)
     return arranged

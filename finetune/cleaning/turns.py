@@ -15,7 +15,7 @@ TRAILING: Final = "unanswered last turn removed"
 # Nobody ends a message so; a text that does was cut off. By primary tag, and only words that never stand last.
 _NEVER_LAST: Final = {
     "en": frozenset({"the", "an", "and", "or", "your", "our", "my"}),
-    "de": frozenset({"und", "oder", "der", "das", "ein", "eine", "einen", "dem", "den", "ihre", "ihr"}),
+    "de": frozenset({"und", "oder", "ein", "eine", "einen", "dem", "den", "ihre", "ihr"}),
     "fr": frozenset({"le", "la", "les", "et", "ou", "un", "une", "des", "du", "votre", "vos"}),
     "es": frozenset({"el", "los", "las", "y", "un", "una", "del", "su", "sus"}),
 }

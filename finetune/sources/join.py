@@ -21,8 +21,11 @@ def joined(section: SourceSection, rows: Rows) -> Rows:
         return
     begun: Row | None = None
     for row in rows:
-        name = row if isinstance(row, DataInvalid) else _conversation(section, row)
-        if isinstance(row, DataInvalid) or isinstance(name, DataInvalid):
+        if isinstance(row, DataInvalid):
+            yield row
+            continue
+        name = _conversation(section, row)
+        if isinstance(name, DataInvalid):
             yield name
         elif begun is not None and begun.values["id"] == name:
             begun.values["messages"].append(row.values)

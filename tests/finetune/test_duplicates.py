@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dialogue.skills.base import Passage
 from finetune.cleaning.duplicates import EXACT, NEAR, Index, bands, fingerprint, jaccard, shingles
 from finetune.leaks import MOVED, REMOVED, find_leaks, settle_leaks
 from finetune.ledger import Item
@@ -131,6 +132,15 @@ def test_a_source_for_the_test_alone_stays_there() -> None:
     settled, done = settle_leaks(splits([train], [], [test]), {"t"}, 0.9)
     assert settled == splits([], [], [test])
     assert [(leak.remedy, leak.gone) for leak in done] == [(REMOVED, train)]
+
+
+def test_a_question_with_passages_stays() -> None:
+    """It would take passages of other held-out articles into training, so its copy goes instead."""
+    train = item("How do I change it?", LONG, name="s:1")
+    test = item("How do I change it?", LONG, name="t:1", passages=(Passage("Some text.", "help/other"),))
+    settled, done = settle_leaks(splits([train], [], [test]), set(), 0.9)
+    assert settled == splits([], [], [test])
+    assert [leak.gone for leak in done] == [train]
 
 
 WORDS = st.sampled_from(["one", "two", "three", f"{LONG} one", f"{LONG} two"])
