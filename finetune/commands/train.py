@@ -56,4 +56,4 @@ def _show(run: Path, *, as_json: bool) -> None:
         before = f" (base {result.base_held_out_loss:.4f})" if result.base_held_out_loss is not None else ""
         typer.echo(f"Held-out loss {result.held_out_loss:.4f}{before} nats per trained token after {result.steps} steps.")
     typer.echo(f"Adapter: {run / 'adapter'}")
-    typer.echo(f"Next: kefu finetune evaluate {run}")
+    typer.echo(f"Next: kefu finetune evaluate --run {run}")

@@ -37,9 +37,13 @@ class Recorder(transformers.TrainerCallback):
         self._tokens_done = tokens_done
         self._clock = clock
         self._begun = clock()
+        self.seconds = 0.0  # in steps, without looks at the held-out loss and checkpoints
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - the Trainer's interface
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - the Trainer's interface
         self._begun = self._clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self.seconds += self._clock() - self._begun
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:  # noqa: ARG002
         logs = logs or {}
@@ -49,14 +53,13 @@ class Recorder(transformers.TrainerCallback):
             self._on_held_out(state, logs[HELD_OUT_LOSS])
 
     def _on_step(self, state: Any, logs: dict[str, float]) -> None:
-        seconds = self._clock() - self._begun
         tokens = self._tokens_done()
         values = {name: logs[name] for name in ("loss", "learning_rate", "grad_norm") if name in logs}
         check_finite(state.global_step, values)
         if state.is_world_process_zero:
-            times = {"trained_tokens": tokens, "seconds": round(seconds, 3)}
+            times = {"trained_tokens": tokens, "seconds": round(self.seconds, 3)}
             metrics_file.append(self._run, {"step": state.global_step, **values, **times})
-            self._display.step(state.global_step, state.max_steps, logs["loss"], tokens / seconds if seconds else 0.0)
+            self._display.step(state.global_step, state.max_steps, logs["loss"], tokens / self.seconds if self.seconds else 0.0)
 
     def _on_held_out(self, state: Any, loss: float) -> None:
         check_finite(state.global_step, {"held-out loss": loss})

@@ -44,6 +44,7 @@ class Outcome:
     train_loss: float | None  # of the last step
     trained_tokens: int  # counted by the loss, of all devices, since this process began
     seconds: float
+    step_seconds: float  # of those, without looks at the held-out loss and checkpoints
     interrupted: bool
     is_main: bool  # whether this process is the one that writes
 
@@ -71,7 +72,8 @@ def fit(
         trainer = ObjectiveTrainer(
             task.model, task.objective, _schedule(section, arguments.max_steps), arguments, task.train, task.valid, callbacks
         )
-        trainer.add_callback(Recorder(run, display, lambda: trainer.tokens_done))
+        recorder = Recorder(run, display, lambda: trainer.tokens_done)
+        trainer.add_callback(recorder)
         if trainer.is_world_process_zero():
             if task.summary:
                 tell(task.summary)
@@ -80,7 +82,7 @@ def fit(
         begun = time.monotonic()
         with interruption.listening(tell):
             _train(trainer, start, section)
-    return _outcome(trainer, run, time.monotonic() - begun, interrupted=interruption.asked)
+    return _outcome(trainer, run, (time.monotonic() - begun, recorder.seconds), interrupted=interruption.asked)
 
 
 def _schedule(section: TrainSection, steps: int) -> Callable[[int], float]:
@@ -105,7 +107,7 @@ def _is_over(state: transformers.TrainerState, section: TrainSection, trainer: O
     return state.global_step >= trainer.args.max_steps or is_exhausted(state.log_history, section.patience)
 
 
-def _outcome(trainer: ObjectiveTrainer, run: Path, seconds: float, *, interrupted: bool) -> Outcome:
+def _outcome(trainer: ObjectiveTrainer, run: Path, seconds: tuple[float, float], *, interrupted: bool) -> Outcome:
     measured = metrics_file.read(run)
     held_out = {values["step"]: values["held_out_loss"] for values in measured if "held_out_loss" in values}
     losses = [values["loss"] for values in measured if "loss" in values]
@@ -117,7 +119,8 @@ def _outcome(trainer: ObjectiveTrainer, run: Path, seconds: float, *, interrupte
         base_loss=held_out.get(0),
         train_loss=losses[-1] if losses else None,
         trained_tokens=trainer.tokens_done,
-        seconds=seconds,
+        seconds=seconds[0],
+        step_seconds=seconds[1],
         interrupted=interrupted and trainer.state.global_step < total,
         is_main=trainer.is_world_process_zero(),
     )

@@ -80,7 +80,7 @@ def _write(folder: Path, config: Mapping[str, Any], architecture: str, path: Pat
     writer.add_name(files.name)
     _write_sizes(writer, config, architecture)
     write_vocabulary(writer, folder, int(config["vocab_size"]), files.template)
-    layout = layout_of(architecture, int(config["num_attention_heads"]), _kv_heads(config))
+    layout = layout_of(architecture, int(config["num_hidden_layers"]), int(config["num_attention_heads"]), _kv_heads(config))
     skipped = {_TIED} if _is_tied(config) else frozenset[str]()
     for name, value in _weights(folder, layout, skipped):
         announce(writer, name, value.shape)

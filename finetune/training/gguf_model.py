@@ -57,11 +57,12 @@ class Layout:
     """How llama.cpp keeps the weights of one model."""
 
     architecture: str
+    layers: int
     heads: Mapping[str, int]  # of attn_q and attn_k, whose rows may have another order
 
     def place(self, name: str, value: Array) -> tuple[str, Array]:
         """Return a weight of transformers as llama.cpp has it: name, float32 values. Raises FinetuneError."""
-        known = _names(self.architecture).get_name(name, try_suffixes=(".weight", ".bias"))
+        known = _names(self.architecture, self.layers).get_name(name, try_suffixes=(".weight", ".bias"))
         if known is None:
             raise FinetuneError(f"The weight {name} has no place in a GGUF file of the kind {self.architecture}.")
         return known, self._converted(known.split(".")[-2], value.astype(np.float32))
@@ -74,20 +75,19 @@ class Layout:
         return rows
 
 
-def layout_of(architecture: str, heads: int, kv_heads: int) -> Layout:
+def layout_of(architecture: str, layers: int, heads: int, kv_heads: int) -> Layout:
     """Return the layout of an architecture, by GGUF's name for it. Raises FinetuneError where it is not known."""
     if architecture not in PERMUTED:
         raise FinetuneError(f"Models of the kind {architecture!a} cannot be written as GGUF; known are {', '.join(PERMUTED)}.")
-    return Layout(architecture, {"attn_q": heads, "attn_k": kv_heads})
+    return Layout(architecture, layers, {"attn_q": heads, "attn_k": kv_heads})
 
 
-MAX_LAYERS = 512  # names are looked up, so more than any model has
 _ARCHITECTURES = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
 
 
 @cache
-def _names(architecture: str) -> gguf.TensorNameMap:
-    return gguf.get_tensor_name_map(_ARCHITECTURES[architecture], MAX_LAYERS)
+def _names(architecture: str, layers: int) -> gguf.TensorNameMap:
+    return gguf.get_tensor_name_map(_ARCHITECTURES[architecture], layers)
 
 
 def _reader(source: Path) -> gguf.GGUFReader:
@@ -100,7 +100,8 @@ def _reader(source: Path) -> gguf.GGUFReader:
 def _layout(reader: gguf.GGUFReader, architecture: str) -> Layout:
     heads = int(_value(reader, f"{architecture}.attention.head_count"))
     key = f"{architecture}.attention.head_count_kv"
-    return layout_of(architecture, heads, heads if reader.get_field(key) is None else int(_value(reader, key)))
+    layers = int(_value(reader, f"{architecture}.block_count"))
+    return layout_of(architecture, layers, heads, heads if reader.get_field(key) is None else int(_value(reader, key)))
 
 
 def _value(reader: gguf.GGUFReader, key: str) -> Any:

@@ -82,7 +82,12 @@ def round_weights(model: Any) -> None:
 def write_adapter(model: Any, folder: Path, reference: str, metadata: Mapping[str, str]) -> None:
     """Write the two files of an adapter, weights in float16 with `metadata` in their header. `reference` names its base."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.active_peft_config.to_dict() | {"inference_mode": True, "base_model_name_or_path": reference}
+    targets = sorted({name.rpartition(".")[2] for name in adapted_layers(model)})  # peft names each layer of a small model
+    config = model.active_peft_config.to_dict() | {
+        "inference_mode": True,
+        "base_model_name_or_path": reference,
+        "target_modules": targets,
+    }
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True, default=sorted) + "\n", encoding="utf-8")
     state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     weights: Tensors = {name: tensor.half().contiguous().cpu() for name, tensor in state.items()}

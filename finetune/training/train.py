@@ -55,6 +55,8 @@ def train(
     Raises FinetuneError, ModelError and RecipeInvalid.
     """
     recipe = plan.recipe
+    if recipe.train.full:
+        raise FinetuneError("train.full = true trains every weight, which makes no adapter.", hint="`kefu finetune pretrain` does that.")
     with explained(plan.run):
         base = find_base(recipe.model, plan.cache_dir, sources)
         renderer = build_renderer(base.template, base.tokenizer, recipe.dialogue_config(), recipe.train.row_tokens)
@@ -157,7 +159,7 @@ def _result_manifest(outcome: Outcome, trained_weights: int) -> ResultManifest:
         base_held_out_loss=outcome.base_loss,
         train_loss=outcome.train_loss,
         trained_weights=trained_weights,
-        trained_tokens_per_s=round(outcome.trained_tokens / outcome.seconds, 1) if outcome.seconds else 0.0,
+        trained_tokens_per_s=round(outcome.trained_tokens / outcome.step_seconds, 1) if outcome.step_seconds else 0.0,
         seconds=round(outcome.seconds, 1),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads",
     )
