@@ -28,6 +28,9 @@ def evaluate(  # noqa: PLR0917 - a command has as many options as it has
     suite: Annotated[list[str] | None, typer.Option(help="Run only this suite and the main ones; may be given several times.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="At most so many samples of each suite.")] = None,
     *,
+    against_base: Annotated[
+        bool, typer.Option("--against-base", help="Let the base model be the one to beat, whatever is active.")
+    ] = False,
     register: Annotated[bool, typer.Option("--register", help="Store the adapter and its verdict as a release.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, the last on stdout.")] = False,
 ) -> None:
@@ -37,7 +40,7 @@ def evaluate(  # noqa: PLR0917 - a command has as many options as it has
     """
     program: ProgramConfig = ctx.obj.program_config()
     room = load("finetune.evaluation.command")
-    request = room.Request(run, data, incumbent, tuple(suite or ()), samples, register)
+    request = room.Request(run, data, incumbent, against_base, tuple(suite or ()), samples, register)
     with ProgressBar() as bar:
         outcome = room.evaluate_run(request, program, ModelSources(program.index_url, program.hub_url, program.hub_token), bar.update)
     console = Console()

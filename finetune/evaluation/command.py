@@ -9,6 +9,7 @@ from typing import Any, Final
 from dialogue.config import ProgramConfig
 from dialogue.engine.model_sources import ModelSources
 from finetune.config import Recipe
+from finetune.errors import FinetuneError
 from finetune.evaluation.answers_file import write_answers
 from finetune.evaluation.evaluate import Evaluation, OnProgress
 from finetune.evaluation.register import active_adapter, register
@@ -26,7 +27,8 @@ class Request:
 
     run: Path
     data: Path | None
-    incumbent: Path | None
+    incumbent: Path | None  # None = the release that is active
+    against_base: bool  # whether nothing but the base model is to be beaten
     suites: tuple[str, ...]
     samples: int | None
     register: bool
@@ -56,13 +58,19 @@ def evaluate_run(request: Request, program: ProgramConfig, sources: ModelSources
     """Evaluate the adapter of a training run and write its evaluation folder. Raises FinetuneError, ModelError and EngineError."""
     run = read_run(request.run)
     adapter = request.run.absolute() / "adapter"
-    incumbent = request.incumbent or asyncio.run(active_adapter(program.storage, run.base.sha256))
+    _check_kind(run, request.run)
+    incumbent = None if request.against_base else request.incumbent or asyncio.run(active_adapter(program.storage, run.base.sha256))
     order = Order(_recipe(run, request), adapter, incumbent, request.data or Path(run.data.path), program.engine, sources)
     evaluation = run_evaluation(order, tell)
     folder = request.run / FOLDER
     write_folder(evaluation, run, request.run, folder)
     release = asyncio.run(register(evaluation.verdict, run, adapter, program)) if request.register else ""
     return Outcome(evaluation.verdict, folder, release)
+
+
+def _check_kind(run: RunManifest, folder: Path) -> None:
+    if run.kind != "lora" or run.recipe.train.architecture != "decoder":
+        raise FinetuneError(f"{folder} holds no LoRA adapter of a decoder, and only these are compared.")
 
 
 def write_folder(evaluation: Evaluation, run: RunManifest, run_folder: Path, folder: Path) -> None:

@@ -6,6 +6,8 @@ written last: a crash before it leaves a folder that nobody names.
 
 import os
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,8 @@ from finetune.errors import FinetuneError
 from finetune.evaluation.verdict import Verdict, encode_verdict
 from finetune.training.run_folder import RunManifest
 from storage.config import StorageConfig
-from storage.database import open_database
+from storage.database import Database, open_database
+from storage.errors import DatabaseBusy
 from storage.ids import new_id
 from storage.records import ADAPTED_SKILLS, AdapterReleaseRecord, ReleaseStatus
 from storage.unit_of_work import UnitOfWork
@@ -27,21 +30,31 @@ _ACTOR: Final = "finetune evaluate"
 
 async def active_adapter(storage: StorageConfig, base_model_sha256: str) -> Path | None:
     """Return the folder of the release that answers customers now, None when the base model does. Raises StorageError."""
-    database = await open_database(storage, owner="kefu finetune evaluate")
-    try:
+    async with _opened(storage, "Name the adapter to beat with --incumbent, or compare with --against-base.") as database:
         active = await database.read(lambda unit: unit.adapters.active(base_model_sha256))
-    finally:
-        await database.close()
     return None if active is None else Path(active.path)
 
 
 async def register(verdict: Verdict, run: RunManifest, adapter: Path, program: ProgramConfig) -> str:
     """Store the candidate as a release with its verdict and return the release's id. Raises FinetuneError and StorageError."""
-    release = AdapterReleaseRecord(
-        id=(release_id := new_id()),
+    release_id = new_id()
+    kept = program.data_dir.absolute() / ADAPTERS / release_id
+    async with _opened(program.storage, f"Register it with `kefu adapters import {adapter.parent}`.") as database:
+        try:
+            copy_adapter(adapter, kept, verdict.provenance.adapter_sha256)
+            await database.write(lambda unit: _store(unit, _release(release_id, kept, verdict, run), verdict))
+        except BaseException:
+            shutil.rmtree(kept, ignore_errors=True)
+            raise
+    return release_id
+
+
+def _release(release_id: str, folder: Path, verdict: Verdict, run: RunManifest) -> AdapterReleaseRecord:
+    return AdapterReleaseRecord(
+        id=release_id,
         name=run.recipe.name,
         base_model_sha256=run.base.sha256,
-        path=str(copy_adapter(adapter, program.data_dir.absolute() / ADAPTERS / release_id, verdict.provenance.adapter_sha256)),
+        path=str(folder),
         sha256=verdict.provenance.adapter_sha256,
         status=ReleaseStatus.CANDIDATE,
         verdict="",
@@ -50,16 +63,23 @@ async def register(verdict: Verdict, run: RunManifest, adapter: Path, program: P
         skills=trained_skills(run),
     )
 
-    async def store(unit: UnitOfWork) -> None:
-        await unit.adapters.add(release, _ACTOR)
-        await unit.adapters.set_verdict(release_id, encode_verdict(verdict), passed=verdict.passed, actor=_ACTOR)
 
-    database = await open_database(program.storage, owner="kefu finetune evaluate")
+async def _store(unit: UnitOfWork, release: AdapterReleaseRecord, verdict: Verdict) -> None:
+    await unit.adapters.add(release, _ACTOR)
+    await unit.adapters.set_verdict(release.id, encode_verdict(verdict), passed=verdict.passed, actor=_ACTOR)
+
+
+@asynccontextmanager
+async def _opened(storage: StorageConfig, hint: str) -> AsyncIterator[Database]:
+    """Give the database. Where a running Kefu has it, DatabaseBusy says what to do instead."""
     try:
-        await database.write(store)
+        database = await open_database(storage, owner="kefu finetune evaluate")
+    except DatabaseBusy as busy:
+        raise DatabaseBusy(f"{busy} {hint}") from None
+    try:
+        yield database
     finally:
         await database.close()
-    return release_id
 
 
 def trained_skills(run: RunManifest) -> tuple[str, ...]:
@@ -68,16 +88,14 @@ def trained_skills(run: RunManifest) -> tuple[str, ...]:
     return tuple(sorted(found)) or ADAPTED_SKILLS
 
 
-def copy_adapter(source: Path, target: Path, sha256: str) -> Path:
-    """Copy the two files of an adapter, and its card, to a new folder and return it. Raises FinetuneError when they changed meanwhile."""
+def copy_adapter(source: Path, target: Path, sha256: str) -> None:
+    """Copy the two files of an adapter, and its card, to a new folder. Raises FinetuneError when they changed since they were judged."""
     target.mkdir(parents=True)
     for name in (CONFIG_FILE, WEIGHTS_FILE, "README.md"):
         if (source / name).is_file():
             _copy_synced(source / name, target / name)
     if inspect_adapter(target).sha256 != sha256:
-        shutil.rmtree(target)
         raise FinetuneError(f"The adapter {source} was changed while it was evaluated.", hint="Evaluate it again.")
-    return target
 
 
 def _copy_synced(source: Path, target: Path) -> None:

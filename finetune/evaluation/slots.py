@@ -1,4 +1,4 @@
-"""Slots of a writing order, such as "name[Aromi], area[riverside]", and the errors of a text that should tell them. Pure."""
+"""Slots of a writing order, such as "name: Aromi; area: riverside", and the errors of a text that should tell them. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ _VALUES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "city centre": ("city centre", "city center", "centre of the city", "center of the city", "in the centre", "downtown"),
         "riverside": ("riverside", "river", "waterfront"),
     },
-    "customer rating": {
+    "customerrating": {
         "low": (
             "low customer rating", "low rating", "low rated", "low-rated", "poor", "rated low", "rating of low", "low ratings",
             "rating is low",
@@ -59,13 +59,16 @@ _VALUES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 
 
 def parse_slots(order: str) -> tuple[tuple[str, str], ...]:
-    """Return (slot, value) of each `slot[value]` in an order such as "name[Aromi], area[riverside]"."""
-    return tuple((name.strip(), value.strip()) for name, value in _SLOT.findall(order))
+    """Return (slot, value) of an order such as "name[Aromi], area[riverside]" or "name: Aromi; area: riverside"; () = it names none."""
+    if "[" in order:
+        return tuple((name.strip(), value.strip()) for name, value in _SLOT.findall(order))
+    pairs = (part.partition(":") for part in order.split(";"))
+    return tuple((name.strip(), value.strip()) for name, colon, value in pairs if colon and value.strip())
 
 
 def slot_errors(text: str, slots: Iterable[tuple[str, str]]) -> SlotErrors:
     """Count the slots that a text leaves out, and those to which it gives another value."""
-    verdicts = [_judge_slot(text, name.casefold(), value) for name, value in slots]
+    verdicts = [_judge_slot(text, name.casefold().replace(" ", ""), value) for name, value in slots]
     return SlotErrors(verdicts.count("missing"), verdicts.count("wrong"), len(verdicts))
 
 

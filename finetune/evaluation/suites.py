@@ -197,6 +197,7 @@ SUITES: Final = (
             Measure("precision", "citations that are right", _citation_precision),
             Measure("recall", "right passage cited", _citation_recall),
             Measure("faithful", "content found in the passage", _faithful, 0.05),
+            Measure("facts", "facts kept", _facts),
             Measure("chrf", "chrF", _chrf),
         ),
         examples=True,

@@ -61,6 +61,16 @@ def test_slots_are_told_left_out_or_wrong(text: str, errors: tuple[int, int]) ->
     assert found.total == 6
 
 
+def test_both_ways_of_writing_an_order_are_read() -> None:
+    """An order as the data has it and one as a person hands it in have the same slots and the same errors; plain words have none."""
+    said = (
+        "name: The Vaults; eat type: pub; price range: more than £30; customer rating: 5 out of 5; near: Café Adriatic; family friendly: no"
+    )
+    text = "The Vaults is a cheap pub near Café Adriatic with a 1 star rating, no children."
+    assert slot_errors(text, parse_slots(said)) == slot_errors(text, parse_slots(ORDER)) == (0, 2, 6)
+    assert parse_slots("thanks for the help") == parse_slots("") == ()
+
+
 def test_a_friendly_place_is_not_taken_for_an_unfriendly_one() -> None:
     """ "Family friendly" stands in "not family friendly": only the right one of the two is told."""
     slots = parse_slots("familyFriendly[yes]")

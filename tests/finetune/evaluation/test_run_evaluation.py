@@ -1,5 +1,6 @@
 """The whole way with a tiny model: torch, llama.cpp and the database, from a run folder to a release."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +12,12 @@ from safetensors.numpy import load_file, save_file
 from dialogue.engine.model_sources import ModelSources
 from finetune.errors import DatasetInvalid, FinetuneError
 from finetune.evaluation.command import Request, evaluate_run
+from finetune.evaluation.register import register
 from finetune.evaluation.run_agreement import Terms, run_agreement
+from finetune.evaluation.verdict import Verdict
+from finetune.training.run_folder import read_run
 from storage.database import open_database
+from storage.errors import DatabaseBusy
 from storage.records import AdapterReleaseRecord, ReleaseStatus
 from tests.finetune.evaluation.tiny_run import request, tiny_program, write_run
 
@@ -52,8 +57,6 @@ def test_an_untrained_adapter_does_not_pass(place: Path) -> None:
 
 async def test_a_random_adapter_does_not_pass_and_is_registered_as_rejected(place: Path) -> None:
     """Its folder has verdict, report and answers; its files lie in a release of their own, which the database holds with the verdict."""
-    import asyncio
-
     found = await asyncio.to_thread(run, place, request(place / "random", register=True, incumbent=place / "untrained" / "adapter"))
     outcome = found.outcome
     assert not outcome.verdict.passed
@@ -71,6 +74,26 @@ async def test_a_random_adapter_does_not_pass_and_is_registered_as_rejected(plac
     assert copy == tiny_program(place).data_dir / "adapters" / release.id
     original = place / "random" / "adapter" / "adapter_model.safetensors"
     assert (copy / "adapter_model.safetensors").read_bytes() == original.read_bytes()
+
+
+def test_beside_a_running_kefu_it_is_said_what_to_do(place: Path) -> None:
+    """While another process has the SQLite file, the error names the options that need no database; with them it works."""
+    storage = tiny_program(place).storage
+
+    async def beside() -> Verdict:
+        database = await open_database(storage, owner="kefu run")
+        try:
+            with pytest.raises(DatabaseBusy, match=r"kefu run.*--incumbent.*--against-base"):
+                await asyncio.to_thread(run, place, request(place / "untrained"))
+            found = await asyncio.to_thread(run, place, request(place / "untrained", against_base=True, suites=("support_loss",)))
+            with pytest.raises(DatabaseBusy, match=r"kefu adapters import .*untrained"):
+                await register(found.outcome.verdict, read_run(place / "untrained"), place / "untrained" / "adapter", tiny_program(place))
+            assert not (tiny_program(place).data_dir / "adapters").exists() or len(list((place / "data" / "adapters").iterdir())) <= 1
+            return found.outcome.verdict
+        finally:
+            await database.close()
+
+    assert asyncio.run(beside()).reference == "base"
 
 
 def damaged(place: Path, name: str, how: str) -> Path:

@@ -103,5 +103,5 @@ def write_run(place: Path, name: str, spread: float) -> Path:
 
 def request(run: Path, **changes: object) -> Request:
     """Return the request of an evaluation of losses and citations alone."""
-    plain = Request(run, None, None, ("support_loss", "grounded"), None, register=False)
+    plain = Request(run, None, None, against_base=False, suites=("support_loss", "grounded"), samples=None, register=False)
     return replace(plain, **changes)  # type: ignore[arg-type]
