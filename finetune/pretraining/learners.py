@@ -123,7 +123,7 @@ def _continued(recipe: PretrainRecipe, base: BaseFiles, corpus: Corpus[str], fol
     if recipe.train.full:
         return _document_learner(recipe, model, base.tokenizer, corpus)
     transformers.set_seed(recipe.seed)
-    adapted = attach(model, recipe.train.lora, recipe.base)
+    adapted = attach(model, recipe.train.lora)
     return _document_learner(recipe, adapted, base.tokenizer, corpus, lambda trained: trained.merge_and_unload())
 
 

@@ -17,7 +17,15 @@ WORDS = (
 SIZES = "layers = 2\nd_model = 32\nheads = 4\nfeed_forward = 64\n"
 DECODER = f"[decoder]\nvocabulary = 300\npositions = 64\n{SIZES}"
 PAIRS = f"[encoder_decoder]\ninput_vocabulary = 300\ntarget_vocabulary = 280\ninput_positions = 40\ntarget_positions = 48\n{SIZES}"
-TRAIN = "[train]\nrow_tokens = 64\nrows_per_step = 4\nrows_per_device = 4\nepochs = 8\nevaluate_every = 10\nlearning_rate = 0.01\n"
+TRAIN = """[train]
+row_tokens = 64
+rows_per_step = 4
+rows_per_device = 4
+max_steps = 48
+epochs = 9
+evaluate_every = 16
+learning_rate = 0.01
+"""
 
 
 class Silence:
@@ -37,7 +45,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return [" ".join(WORDS[(start + 3 * place) % len(WORDS)] for place in range(8)) + "." for start in starts]
 
 
-def write_corpus(folder: Path, count: int = 60) -> Path:
+def write_corpus(folder: Path, count: int = 40) -> Path:
     """Write documents of three sentences each, as text files of a folder."""
     texts = folder / "corpus"
     texts.mkdir(parents=True)
