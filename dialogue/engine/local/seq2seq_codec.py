@@ -57,6 +57,7 @@ class Seq2SeqCodec:
         self._tokenizer = _load_tokenizer(folder)
         self._family = self._choose_family(config, any_pair=any_pair)
         self._control = frozenset(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+        self._known = frozenset(self._tokenizer.get_vocab().values()) - self._control  # models may have more outputs than tokens
 
     def translate(self, text: str, source: str, target: str) -> EncodedTask:
         """Return the ids that ask for a translation between two IETF tags. Raises TaskUnsupported."""
@@ -76,7 +77,8 @@ class Seq2SeqCodec:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of a reply, control tokens left out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        shown = [token for token in ids if token in self._known]
+        return self._tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     @property
     def end(self) -> tuple[int, ...]:

@@ -19,8 +19,18 @@ def choose_token(logits: torch.Tensor, params: SamplingParams, made: Sequence[in
     count = min(params.top_k or logits.numel(), logits.numel())
     values, tokens = logits.float().topk(count)  # best first
     kept = _within_mass(values, params.top_p)
-    weights = torch.softmax(values[:kept] / params.temperature, dim=-1)
-    return int(tokens[int(torch.multinomial(weights.cpu(), 1, generator=random))])
+    return _drawn(tokens[:kept], torch.softmax(values[:kept] / params.temperature, dim=-1), random)
+
+
+def _drawn(tokens: torch.Tensor, weights: torch.Tensor, random: torch.Generator) -> int:
+    """Draw one token by one number between 0 and 1.
+
+    The tokens stand in the order of the vocabulary for it: rounding, which differs with the batch, may swap neighbours in any other.
+    """
+    ordered, places = tokens.cpu().sort()
+    bounds = weights.cpu().double()[places].cumsum(-1)
+    point = torch.rand((), generator=random, dtype=torch.float64) * bounds[-1]
+    return int(ordered[min(int(torch.searchsorted(bounds, point, right=True)), len(ordered) - 1)])
 
 
 def _penalised(logits: torch.Tensor, penalty: float, recent: Sequence[int]) -> torch.Tensor:
