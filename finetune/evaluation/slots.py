@@ -25,7 +25,7 @@ _VALUES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "not family friendly", "not family-friendly", "non family-friendly", "non-family-friendly", "not a family friendly",
             "not a family-friendly", "isn't family friendly", "isn't family-friendly", "no children", "not child friendly",
             "not kid friendly", "not kid-friendly", "not child-friendly", "adults only", "adult only", "not for families",
-            "not suitable for children", "not for children", "not for kids", "does not welcome", "no kids",
+            "not suitable for children", "not for children", "not for kids", "does not welcome", "no kids", "adult", "adults",
         ),
         "yes": (
             "family friendly", "family-friendly", "families", "kid friendly", "kid-friendly", "kids", "child friendly",
@@ -33,9 +33,15 @@ _VALUES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ),
     },
     "pricerange": {
-        "cheap": ("cheap", "low price", "low-price", "low cost", "low-cost", "inexpensive"),
-        "moderate": ("moderate", "mid-price", "mid price", "average price", "average-price"),
-        "high": ("high price", "high-price", "high-end", "expensive", "price range is high", "prices are high"),
+        "cheap": ("cheap", "low price", "low-price", "low priced", "low-priced", "low cost", "low-cost", "inexpensive"),
+        "moderate": (
+            "moderate", "moderately priced", "moderately-priced", "medium-priced", "mid-priced", "mid-range", "mid-price", "mid price",
+            "average price", "average-priced",
+        ),
+        "high": (
+            "high price", "high-price", "high priced", "high-priced", "highly priced", "pricey", "high-end", "expensive",
+            "price range is high", "prices are high",
+        ),
         "less than £20": ("less than £20", "less than 20", "under £20", "under 20", "below £20", "cheap", "low price"),
         "£20-25": ("£20-25", "20-25", "£20 to £25", "20 to 25", "£20-£25", "£20 and £25"),
         "more than £30": ("more than £30", "more than 30", "over £30", "above £30", "over 30"),
@@ -44,6 +50,7 @@ _VALUES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "city centre": ("city centre", "city center", "centre of the city", "center of the city", "in the centre", "downtown"),
         "riverside": ("riverside", "river", "waterfront"),
     },
+    "food": {"english": ("english", "british"), "french": ("french",), "italian": ("italian",), "japanese": ("japanese",)},
     "customerrating": {
         "low": (
             "low customer rating", "low rating", "low rated", "low-rated", "poor", "rated low", "rating of low", "low ratings",
