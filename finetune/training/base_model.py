@@ -26,6 +26,7 @@ from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import PUBLIC_SOURCES, load_template, load_tokenizer, pull
 from dialogue.errors import ModelError
 from dialogue.tokenizer import CONFIG_NAME, Tokenizer
+from finetune.training.hub_model import pull_folder
 
 transformers.utils.logging.set_verbosity_error()  # what people need to know is said by this program
 transformers.utils.logging.disable_progress_bar()
@@ -60,7 +61,7 @@ def load_base(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SO
 
 def find_base(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES, progress: Progress | None = None) -> BaseFiles:
     """Return the files of a model, fetched and dequantised if they are not there yet. Raises ModelError and TemplateError."""
-    files = pull(reference, cache_dir, progress, sources=sources)
+    files = pull_folder(reference, cache_dir, sources, progress) or pull(reference, cache_dir, progress, sources=sources)
     tokenizer = load_tokenizer(files)
     folder = files.path if files.path.is_dir() else torch_folder(files, cache_dir)
     return BaseFiles(files, folder, tokenizer, load_template(files, tokenizer))

@@ -119,7 +119,7 @@ def test_no_held_out_data(tmp_path: Path) -> None:
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     """A run that gets worse ends after `patience` looks, and its best weights are kept."""
-    plan = tiny_plan(tmp_path, max_steps=12, epochs=9, learning_rate=0.3, patience=2, evaluate_every=1, schedule="constant", warmup=0.0)
+    plan = tiny_plan(tmp_path, max_steps=20, epochs=9, learning_rate=3.0, patience=2, evaluate_every=1, schedule="constant", warmup=0.0)
     begin(plan)
     watched = Watched()
     outcome = train(plan, watched)

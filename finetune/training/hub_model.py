@@ -1,0 +1,42 @@
+"""A hub repository of transformers' files, fetched and verified file by file: what a chat on a CPU never needs.
+
+CACHE/models/hf-OWNER-NAME-XXXXXXXX-torch/    config.json, *.safetensors, tokenizer.json, …, model.json (the note, last)
+"""
+
+import time
+from pathlib import Path
+
+from dialogue.engine.download import Progress, disk_errors, download, file_sha256, new_client
+from dialogue.engine.model_fetch import TOKENIZER_FILES
+from dialogue.engine.model_files import ModelFiles, describe_folder, read_note, write_note
+from dialogue.engine.model_reference import parse_reference
+from dialogue.engine.model_sources import ModelSources, fetch_small_files, find_hub_weights
+
+_INDEX_NAME = "model.safetensors.index.json"  # of weights in several files
+
+
+def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress: Progress | None = None) -> ModelFiles | None:
+    """Return the folder of a reference hf:OWNER/NAME, fetched once; None for another reference or a repository without safetensors.
+
+    Raises ModelReferenceInvalid, ModelDownloadFailed, ModelHashMismatch and ModelError. What had arrived when it fails is kept.
+    """
+    parsed = parse_reference(reference)
+    if parsed.kind != "hf" or parsed.file:
+        return None
+    folder = cache_dir / "models" / f"{parsed.folder_name}-torch"
+    if (known := read_note(folder, reference)) is not None:
+        return known
+    with disk_errors(folder), new_client() as client:
+        revision = parsed.version or "main"
+        weights = find_hub_weights(client, sources, parsed.name, revision)
+        if not weights:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in fetch_small_files(client, sources, parsed.name, revision, (*TOKENIZER_FILES, _INDEX_NAME)).items():
+            (folder / name).write_bytes(data)
+        for name, promise in weights.items():
+            if not ((folder / name).exists() and file_sha256(folder / name) == promise.sha256):
+                download(client, promise, folder / name, progress, sleep=time.sleep)
+        files = describe_folder(reference, folder)
+        write_note(folder, files)
+    return files
