@@ -51,7 +51,7 @@ async def open_skill_models(settings: Settings, files: Mapping[str, ModelFiles])
     shared: dict[SkillModelSection, UnstartedTaskModel] = {}
     for skill, section in settings.skill_models().items():
         if section not in shared:
-            shared[section] = await _open(settings, section, files[skill])
+            shared[section] = await open_skill_model(settings, skill, files[skill])
     return {skill: shared[section] for skill, section in settings.skill_models().items()}
 
 
@@ -67,7 +67,9 @@ def adapter_choice(models: SkillModels, otherwise: AdapterChoice) -> AdapterChoi
     return choose
 
 
-async def _open(settings: Settings, section: SkillModelSection, files: ModelFiles) -> UnstartedTaskModel:
+async def open_skill_model(settings: Settings, skill: str, files: ModelFiles) -> UnstartedTaskModel:
+    """Build the engine of one skill that has a model of its own. Raises ModelError and EngineUnavailable."""
+    section = settings.skill_models()[skill]
     config = replace(settings.engine_config(), kind=section.engine, model=section.model)
     adapter = None if section.adapter is None else AdapterRef(ADAPTER_NAME, str(section.adapter.expanduser().absolute()))
     codec = await asyncio.to_thread(_load_codec, files, any_pair=adapter is not None)

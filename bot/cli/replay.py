@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from bot.cli.data import operate
-from bot.cli.ensure_model import ensure_model
+from bot.cli.ensure_model import ensure_model, ensure_skill_models
 from bot.cli.output import note, print_json, print_text
 from bot.cli.prepare import prepare
 from bot.cli.progress import waiting
 from bot.serving import open_model
 from bot.settings import Settings
 from bot.shipped_adapter import shipped_adapter
+from bot.skill_models import UnstartedTaskModel, open_skill_model
+from bot.unstarted_model import UnstartedModel
 from dialogue import replay as turn_replay
 from dialogue.document import TurnDocument
 from dialogue.engine.base import AdapterRef, TextDelta
@@ -37,7 +39,7 @@ def replay(
     settings = prepare(ctx)
     stored = operate(settings, "turns.document", id=turn_id)
     document = turn_replay.load(base64.b64decode(stored["document"] or ""))
-    files = ensure_model(settings)
+    files = None if _has_own_model(settings, document) else ensure_model(settings)
     parts = turn_replay.describe(document, _decoder(files))
     again = _generate(settings, files, document, stored["adapter_path"] or _shipped(settings, document)) if generate else None
     comparison = _compare(stored["turn"]["reply_text"], again) if again is not None else None
@@ -46,6 +48,12 @@ def replay(
         return
     for part in (*parts, *_results(stored["turn"], comparison)):
         print_text(f"── {part.name}\n{part.text}\n")
+
+
+def _has_own_model(settings: Settings, document: TurnDocument) -> bool:
+    """Whether the turn was answered by the model that its skill has for itself, which the settings still name."""
+    skill_model = settings.skill_models().get(document.skill)
+    return skill_model is not None and skill_model.engine == document.engine
 
 
 def _shipped(settings: Settings, document: TurnDocument) -> str | None:
@@ -71,6 +79,8 @@ def _compare(reply: str, again: str) -> dict[str, Any]:
 
 
 def _generate(settings: Settings, files: ModelFiles | None, document: TurnDocument, adapter_path: str | None) -> str:
+    if _has_own_model(settings, document):
+        files = ensure_skill_models(settings)[document.skill]
     if files is not None and document.hashes.model and document.hashes.model != files.sha256:
         note(f"The turn was made with another model ({document.model}); the configured one is used now.")
     adapters = [AdapterRef(document.adapter, adapter_path)] if document.adapter and adapter_path else []
@@ -79,7 +89,10 @@ def _generate(settings: Settings, files: ModelFiles | None, document: TurnDocume
 
 
 async def _run(settings: Settings, files: ModelFiles | None, adapters: Sequence[AdapterRef], document: TurnDocument) -> str:
-    model = await open_model(settings, files)
+    if files is not None and _has_own_model(settings, document):
+        model: UnstartedModel | UnstartedTaskModel = await open_skill_model(settings, document.skill, files)
+    else:
+        model = await open_model(settings, files)
     try:
         await model.engine.set_adapters(adapters)
         await model.start()

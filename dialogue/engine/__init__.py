@@ -13,6 +13,8 @@
     remote, remote_fleet, remote_servers, remote_examine, remote_call, replicas, completion_stream     servers
     scripted, stops                    answers by rule, fails when it is told to; ships for tests
 
+    local/                             engines of our own on torch: encoder–decoders
+
     models, model_reference, model_sources, model_fetch, model_files, download, gguf_model     models
     adapters, adapter_schema, lora_gguf        LoRA adapters, strictly checked and converted
     bench/                             engines side by side

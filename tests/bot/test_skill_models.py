@@ -1,5 +1,6 @@
 """Skills that have a model of their own: from the settings to the turn's record."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,17 @@ from dialogue.errors import EngineUnavailable
 from storage.database import open_database
 from storage.records import TurnRecord
 from tests.bot.apps import app_settings, running
+from tests.bot.cli.program import make_program
 from tests.fakes.tiny_seq2seq import write_tiny
+from tests.sizes import size
+
+
+START_S = 170.0  # torch loads for seconds, and for a minute on a machine that others use as well
 
 
 def _settings(folder: Path, **skills: SkillModelSection) -> Settings:
     settings = app_settings(folder)
-    engine = EngineSection(kind="scripted", threads=1, slots=2)
+    engine = EngineSection(kind="scripted", threads=1, slots=2, start_timeout_s=START_S)
     return settings.model_copy(update={"skills": SkillsSection(**skills), "engine": engine})
 
 
@@ -63,6 +69,23 @@ async def test_translate_is_answered_by_its_own_model(tmp_path: Path) -> None:
     assert engines["/translate en>de Where is my parcel?"] == f"seq2seq:{model}"
     assert engines["hello"].startswith("scripted:")
     assert engines["/translate la>de Salve"] == ""
+
+
+@pytest.mark.skipif(not size("skill_model_program", small=0, proof=1), reason="loads torch twice more; make proof runs it")
+def test_the_program_translates_and_replays(tmp_path: Path) -> None:
+    """A variable is enough to give /translate a model of its own; `kefu replay` makes the same answer with it again."""
+    model = write_tiny("t5", tmp_path / "model")
+    program = make_program(
+        tmp_path,
+        KEFU_ENGINE__KIND="scripted",
+        KEFU_ENGINE__THREADS="1",
+        KEFU_ENGINE__START_TIMEOUT_S=str(START_S),
+        KEFU_SKILLS__TRANSLATE=str(model),
+    )
+    told = json.loads(program.call("ask", "/translate en>de Where is my parcel?", "--json").stdout)
+    assert (told["engine"], bool(told["answer"])) == (f"seq2seq:{model}", True)
+    again = json.loads(program.call("replay", told["turn_id"], "--generate", "--json").stdout)
+    assert again["generated"] == {"text": told["answer"], "identical": True}
 
 
 def test_a_reference_alone_is_enough(tmp_path: Path) -> None:
