@@ -24,7 +24,6 @@ from tests.bot.cli.program import make_program
 from tests.fakes.tiny_seq2seq import write_tiny
 from tests.sizes import size
 
-
 START_S = 170.0  # torch loads for seconds, and for a minute on a machine that others use as well
 
 
