@@ -7,7 +7,9 @@
 Nothing here knows torch or llama.cpp: the meter of losses and the engine are handed in.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,7 +24,7 @@ from finetune.evaluation.scoring import SuiteResult
 from finetune.evaluation.selection import chosen_suites, pick
 from finetune.evaluation.suites import SUITES, Suite, choose
 from finetune.evaluation.verdict import Provenance, Verdict, judge
-from finetune.rendering import RowRenderer, Unrenderable
+from finetune.rendering import Row, RowRenderer, Unrenderable
 from finetune.samples import Sample
 
 TIMED_QUESTIONS: Final = 10
@@ -84,7 +86,7 @@ class Evaluator:
         recipe = self._material.recipe
         suites = chosen_suites(recipe.evaluate.suites, recipe.evaluate.main)
         picked = pick(self._material.samples, recipe.evaluate.samples, recipe.seed)
-        results = [result for suite in suites if suite.source == "losses" for result in self._losses(suite, picked)]
+        results = [result for suite in suites if suite.source == "losses" for result in await self._losses(suite, picked)]
         asked = [suite for suite in suites if suite.source == "answers"]
         questions = self._questions(asked, picked)
         answers = await self._answers(questions)
@@ -94,21 +96,25 @@ class Evaluator:
         results.sort(key=lambda result: order[result.suite.name])
         return Evaluation(self._verdict(results, provenance), tuple(results), tuple(questions), answers)
 
-    def _losses(self, suite: Suite, picked: Sequence[Sample]) -> list[SuiteResult]:
-        pairs = []
+    async def _losses(self, suite: Suite, picked: Sequence[Sample]) -> list[SuiteResult]:
+        pairs: list[tuple[Sample, Row]] = []
         for sample in choose(suite, picked):
-            try:
+            with suppress(Unrenderable):
                 pairs.append((sample, self._material.rows.row(sample)))
-            except Unrenderable:
-                continue
         if not self._has_samples(suite, len(pairs)):
             return []
-        progress = StepCounter(self._tell, suite.title, len(pairs) * len(self._material.contenders))
+        counter = StepCounter(self._tell, suite.title, len(pairs) * len(self._material.contenders))
         rows = [row for _, row in pairs]
-        sheet: dict[tuple[str, Place], Counts] = {
-            ("loss", contender.place): self._meter.measure(contender, rows, progress.step) for contender in self._material.contenders
-        }
+        sheet = {(suite.headline.name, each.place): await self._measured(each, rows, counter) for each in self._material.contenders}
         return [SuiteResult(suite, tuple(sample for sample, _ in pairs), sheet)]
+
+    async def _measured(self, contender: Contender, rows: Sequence[Row], counter: StepCounter) -> Counts:
+        sums: list[float] = []
+        for loss in self._meter.measure(contender, rows):
+            sums.append(loss)
+            counter.step()
+            await asyncio.sleep(0)  # computing keeps the event loop busy: here Ctrl-C and the engine's signs of life come through
+        return Counts(tuple(sums), tuple(float(row.trained_tokens) for row in rows))
 
     def _questions(self, suites: Sequence[Suite], picked: Sequence[Sample]) -> list[Question]:
         """Return what is asked once for all suites that judge answers."""

@@ -4,7 +4,7 @@ It is computed here and not by the engine that serves, because no engine hands o
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,44 +14,44 @@ import torch
 from torch.nn import functional
 
 from finetune.errors import FinetuneError
-from finetune.evaluation.bootstrap import Counts
 from finetune.evaluation.contenders import Contender
 from finetune.rendering import Row
-
-OnRow = Callable[[], None]
+from finetune.training.base_model import load_weights
 
 
 class LossMeter(Protocol):
     """What measures the loss of one contender."""
 
-    def measure(self, contender: Contender, rows: Sequence[Row], on_row: OnRow) -> Counts:
-        """Return for each row the sum of its losses in nats, and the tokens that were counted."""
+    def measure(self, contender: Contender, rows: Sequence[Row]) -> Iterator[float]:
+        """Yield for each row the sum of the losses of its trained tokens, in nats."""
         ...
 
 
 class TorchLosses:
     """Implements `LossMeter` with one copy of the base model and the adapters of all contenders on it."""
 
-    def __init__(self, model: Any, contenders: Sequence[Contender]) -> None:
-        """Put the adapters on `model`, a causal language model of transformers. They must have been checked. Raises FinetuneError."""
+    def __init__(self, folder: Path, contenders: Sequence[Contender]) -> None:
+        """Load the model in `folder` and the adapters, which must have been checked. Raises ModelError and FinetuneError."""
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = with_adapters(model.float().to(self._device), contenders).eval()
+        self._model = with_adapters(load_float(folder).to(self._device), contenders).eval()
 
-    def measure(self, contender: Contender, rows: Sequence[Row], on_row: OnRow) -> Counts:
-        """Return for each row the sum of its losses in nats, and the tokens that were counted."""
-        sums: list[float] = []
-        with worn(self._model, contender), torch.inference_mode():
+    def measure(self, contender: Contender, rows: Sequence[Row]) -> Iterator[float]:
+        """Yield for each row Σ -ln p(token | what stands before it) over its trained tokens."""
+        with worn(self._model, contender):
             for row in rows:
-                sums.append(self._loss(row))
-                on_row()
-        return Counts(tuple(sums), tuple(float(row.trained_tokens) for row in rows))
+                yield self._loss(row)
 
     def _loss(self, row: Row) -> float:
-        """Return Σ -ln p(token | what stands before it) over the trained tokens of a row."""
         ids = torch.tensor([row.ids], device=self._device)
         trained = torch.tensor(row.loss_mask[1:], device=self._device)
-        logits = self._model(input_ids=ids).logits[0, :-1][trained]
-        return float(functional.cross_entropy(logits.float(), ids[0, 1:][trained], reduction="sum"))
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids).logits[0, :-1][trained]
+            return float(functional.cross_entropy(logits, ids[0, 1:][trained], reduction="sum"))
+
+
+def load_float(folder: Path) -> Any:
+    """Return the causal language model in a folder of transformers' files, in float32 on every device. Raises ModelError."""
+    return load_weights(folder, dtype=torch.float32)
 
 
 def with_adapters(model: Any, contenders: Sequence[Contender]) -> Any:

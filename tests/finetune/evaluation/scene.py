@@ -1,7 +1,7 @@
 """A small evaluation: samples of every kind, models that answer by rule, losses that are made up."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from dialogue.messages import ChatMessage, Role
 from dialogue.skills.base import Passage
 from finetune.config import EvaluateSection, Recipe
 from finetune.evaluation.answers import PromptMaker
-from finetune.evaluation.bootstrap import Counts
 from finetune.evaluation.contenders import Contender, Place
 from finetune.evaluation.evaluate import Evaluation, Evaluator, Material
 from finetune.evaluation.verdict import Provenance
@@ -119,13 +118,10 @@ class MadeUpLosses:
     def __init__(self, losses: Mapping[Place, float]) -> None:
         self._losses = losses
 
-    def measure(self, contender: Contender, rows: Sequence[Row], on_row: Callable[[], None]) -> Counts:
-        """Return made-up losses."""
-        tokens = tuple(float(row.trained_tokens) for row in rows)
-        sums = tuple(count * (self._losses[contender.place] + 0.01 * (number % 3)) for number, count in enumerate(tokens))
-        for _ in rows:
-            on_row()
-        return Counts(sums, tokens)
+    def measure(self, contender: Contender, rows: Sequence[Row]) -> Iterator[float]:
+        """Yield made-up losses."""
+        for number, row in enumerate(rows):
+            yield row.trained_tokens * (self._losses[contender.place] + 0.01 * (number % 3))
 
 
 def provenance(*, incumbent: bool = False) -> Provenance:
