@@ -10,7 +10,8 @@ pretrain.json         the manifest; written last, so that a run with one is fini
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +46,7 @@ from finetune.training.gguf_export import export_gguf
 PLAN_NAME: Final = "plan.json"
 MODEL_FOLDER: Final = "model"
 GGUF_NAME: Final = "model.gguf"
+SMALL_MODEL: Final = 10_000_000  # weights
 LIBRARIES: Final = ("torch", "transformers", "tokenizers", "peft", "accelerate", "kefu")
 
 
@@ -76,13 +78,25 @@ def pretrain(
         tell(f"{len(corpus.train)} documents or pairs to learn, {len(corpus.valid)} held out.")
         learner = make_learner(recipe, corpus, run / MODEL_FOLDER, cache_dir, sources)
         _tell_sizes(learner, tell)
-        outcome = fit(learner.task, recipe.train, recipe.seed, run, display, resume=resume, tell=tell)
-        if outcome.interrupted:
-            return None
-        manifest = _manifest(plan, learner, outcome)
+        with _few_threads(learner.task.model):
+            outcome = fit(learner.task, recipe.train, recipe.seed, run, display, resume=resume, tell=tell)
+            if outcome.interrupted:
+                return None
+            manifest = _manifest(plan, learner, outcome)
         if outcome.is_main:
             _finish(run, learner, manifest, tell)
     return manifest
+
+
+@contextmanager
+def _few_threads(model: Any) -> Iterator[None]:
+    """Let a small model be computed on one thread: more of them wait for one another longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if _weights(model) < SMALL_MODEL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_reached(manifest: PretrainManifest) -> None:

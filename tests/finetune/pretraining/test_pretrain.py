@@ -9,6 +9,10 @@ import pytest
 import torch
 import transformers
 
+from dialogue.engine.base import GenerationRequest, SamplingParams, TextDelta
+from dialogue.engine.local.seq2seq import Seq2SeqEngine, Seq2SeqSettings
+from dialogue.engine.local.seq2seq_codec import Seq2SeqCodec
+from dialogue.engine.local.seq2seq_files import describe_seq2seq
 from dialogue.tokenizer import Tokenizer
 from finetune.errors import FinetuneError, RecipeInvalid, TrainingFailed
 from finetune.pretraining.config import PretrainRecipe, load_pretrain_recipe
@@ -83,6 +87,30 @@ def test_encoder_decoder(tmp_path: Path) -> None:
     text = target.decode(written[0], skip_special_tokens=True)
     assert text == text.upper()
     assert text
+
+
+async def test_the_engine_for_encoder_decoders_says_what_transformers_says(tmp_path: Path) -> None:
+    """An encoder–decoder with one vocabulary is served as it lies there: prompt ids and greedy text are those of transformers."""
+    one = PAIRS.replace("target_vocabulary = 280\n", "")
+    run(write_recipe(tmp_path, write_pairs(tmp_path), one, TRAIN.replace("max_steps = 48", "max_steps = 30")), tmp_path / "run")
+    folder = tmp_path / "run" / "model"
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+    model: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    batch = tokenizer("3 order parcel", return_tensors="pt")
+    expected = tokenizer.decode(model.generate(**batch, max_new_tokens=20)[0], skip_special_tokens=True)
+    task = Seq2SeqCodec(folder).translate("3 order parcel", "en", "de")
+    assert list(task.ids) == batch["input_ids"][0].tolist()
+    files = describe_seq2seq("small", folder)
+    engine = Seq2SeqEngine(Seq2SeqSettings(folder, "small", files.sha256, files.context_tokens, slots=1, threads=1))
+    try:
+        await engine.start()
+        sampling = SamplingParams(max_tokens=20, temperature=0, repetition_penalty=1)
+        request = GenerationRequest("r", task.ids, sampling, decoder_prompt=task.decoder_ids)
+        said = "".join([event.text async for event in engine.generate(request) if isinstance(event, TextDelta)])
+    finally:
+        await engine.close()
+    assert said == expected
+    assert said
 
 
 @pytest.mark.parametrize("full", [True, False], ids=["full", "lora"])
