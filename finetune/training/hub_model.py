@@ -1,6 +1,8 @@
 """A hub repository of transformers' files, fetched and verified file by file: what a chat on a CPU never needs.
 
-CACHE/models/hf-OWNER-NAME-XXXXXXXX-torch/    config.json, *.safetensors, tokenizer.json, …, model.json (the note, last)
+CACHE/models/hf-NAME-XXXXXXXX-torch/
+    files/        config.json, *.safetensors, tokenizer.json, …
+    model.json    the note, written last; beside the folder, because a change in there makes it void
 """
 
 import time
@@ -23,10 +25,11 @@ def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress
     parsed = parse_reference(reference)
     if parsed.kind != "hf" or parsed.file:
         return None
-    folder = cache_dir / "models" / f"{parsed.folder_name}-torch"
-    if (known := read_note(folder, reference)) is not None:
+    home = cache_dir / "models" / f"{parsed.folder_name}-torch"
+    folder = home / "files"
+    if (known := read_note(home, reference)) is not None:
         return known
-    with disk_errors(folder), new_client() as client:
+    with disk_errors(home), new_client() as client:
         revision = parsed.version or "main"
         weights = find_hub_weights(client, sources, parsed.name, revision)
         if not weights:
@@ -38,5 +41,5 @@ def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress
             if not ((folder / name).exists() and file_sha256(folder / name) == promise.sha256):
                 download(client, promise, folder / name, progress, sleep=time.sleep)
         files = describe_folder(reference, folder)
-        write_note(folder, files)
+        write_note(home, files)
     return files
