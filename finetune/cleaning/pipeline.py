@@ -10,6 +10,7 @@ from dialogue.skills.languages import Detector, detect_language
 from finetune.cleaning.languages import identify
 from finetune.cleaning.lengths import reply_problem
 from finetune.cleaning.scrub import Scrubber
+from finetune.cleaning.spans import PLACEHOLDER
 from finetune.cleaning.text import defect, has_placeholder, mend
 from finetune.cleaning.turns import is_cut_off, tidy
 from finetune.config import CleanSection
@@ -17,6 +18,7 @@ from finetune.samples import Sample
 from finetune.sources.grounded import Article
 
 _PERSONAL: Final = "personal data replaced"
+_IN_REPLY: Final = "personal data in the reply"
 
 
 class Unfit(ValueError):
@@ -84,7 +86,14 @@ class Cleaner:
         return reply_problem(reply, self._section) or ("reply cut off" if is_cut_off(reply, language) else "")
 
     def _scrubbed(self, sample: Sample, done: set[str]) -> Sample:
+        """Hide personal data. A reply that names somebody whom the customer did not is none to learn. Raises Unfit."""
         turns = tuple(replace(turn, content=self._hide(turn.content, done)) for turn in sample.turns)
+        kept = _before_new_placeholder(turns)
+        if kept < len(turns):
+            if not kept:
+                raise Unfit(_IN_REPLY)
+            done.add(f"ended early: {_IN_REPLY}")
+            sample, turns = replace(sample, passages=(), answer_passage=0, references=()), turns[:kept]
         answer = turns[-1].content.casefold()
         return replace(
             sample,
@@ -108,6 +117,20 @@ class Cleaner:
         if self._hide(name, set()) == name:
             return name
         return f"{name.partition(':')[0]}:{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _before_new_placeholder(turns: Sequence[ChatMessage]) -> int:
+    """Return how many turns stand before the first reply with a placeholder of a kind that was not there before.
+
+    What a customer has said can be repeated, whatever it was; a placeholder out of nowhere is what customers would be shown.
+    """
+    known: set[str] = set()
+    for place, turn in enumerate(turns):
+        found = set(PLACEHOLDER.findall(turn.content))
+        if place % 2 and not found <= known:
+            return place - 1
+        known |= found
+    return len(turns)
 
 
 def _mended(text: str, done: set[str]) -> str:

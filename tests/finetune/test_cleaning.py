@@ -200,6 +200,16 @@ def test_personal_data_is_replaced_everywhere() -> None:
     assert again == cleaned
 
 
+def test_no_reply_teaches_a_placeholder() -> None:
+    """A dialogue ends before a reply with a placeholder out of nowhere, which customers would be shown; alone, it does not stay."""
+    talked = sample("Hello?", "How can I help?", "Who is there?", "Write to ann.smith@example.com.", "Thanks.", "You are welcome.")
+    cleaned, done = Cleaner(CleanSection()).clean(talked)
+    assert cleaned.turns == talked.turns[:2]
+    assert "ended early: personal data in the reply" in done
+    with pytest.raises(Unfit, match="personal data in the reply"):
+        Cleaner(CleanSection()).clean(sample("Who is there?", "Write to ann.smith@example.com."))
+
+
 def test_languages_are_identified() -> None:
     """Only wanted languages stay; a language that nobody stated is found; what cannot be told is not guessed."""
     german = sample("Wo?", "Ihr Paket liegt seit gestern bei der Post und kann dort abgeholt werden.", language="")
