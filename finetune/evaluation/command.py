@@ -27,7 +27,7 @@ class Request:
 
     run: Path
     data: Path | None
-    incumbent: Path | None  # None = the release that is active
+    incumbent: Path | None  # None = what answers now: the active release, or the adapter of the settings
     against_base: bool  # whether nothing but the base model is to be beaten
     suites: tuple[str, ...]
     samples: int | None
@@ -59,13 +59,19 @@ def evaluate_run(request: Request, program: ProgramConfig, sources: ModelSources
     run = read_run(request.run)
     adapter = request.run.absolute() / "adapter"
     _check_kind(run, request.run)
-    incumbent = None if request.against_base else request.incumbent or asyncio.run(active_adapter(program.storage, run.base.sha256))
+    incumbent = None if request.against_base else request.incumbent or serving_adapter(program, run)
     order = Order(_recipe(run, request), adapter, incumbent, request.data or Path(run.data.path), program.engine, sources)
     evaluation = run_evaluation(order, tell)
     folder = request.run / FOLDER
     write_folder(evaluation, run, request.run, folder)
     release = asyncio.run(register(evaluation.verdict, run, adapter, program)) if request.register else ""
     return Outcome(evaluation.verdict, folder, release)
+
+
+def serving_adapter(program: ProgramConfig, run: RunManifest) -> Path | None:
+    """Return the adapter that answers with the run's base now, None when the base model itself does. Raises StorageError."""
+    active = asyncio.run(active_adapter(program.storage, run.base.sha256))
+    return active or (program.adapter if run.base.reference == program.engine.model else None)
 
 
 def _check_kind(run: RunManifest, folder: Path) -> None:

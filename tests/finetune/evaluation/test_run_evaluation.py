@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from dialogue.engine.model_sources import ModelSources
 from finetune.errors import DatasetInvalid, FinetuneError
-from finetune.evaluation.command import Request, evaluate_run
+from finetune.evaluation.command import Request, evaluate_run, serving_adapter
 from finetune.evaluation.register import register
 from finetune.evaluation.run_agreement import Terms, run_agreement
 from finetune.evaluation.verdict import Verdict
@@ -74,6 +75,17 @@ async def test_a_random_adapter_does_not_pass_and_is_registered_as_rejected(plac
     assert copy == tiny_program(place).data_dir / "adapters" / release.id
     original = place / "random" / "adapter" / "adapter_model.safetensors"
     assert (copy / "adapter_model.safetensors").read_bytes() == original.read_bytes()
+
+
+def test_what_answers_without_a_release_is_the_one_to_beat(place: Path, tmp_path: Path) -> None:
+    """While no release is active, the adapter of the settings is the incumbent, but only for the model that it belongs to."""
+    program = tiny_program(place)
+    storage, shipped = replace(program.storage, url=f"sqlite:///{tmp_path / 'kefu.db'}"), tmp_path / "shipped"
+    manifest = read_run(place / "untrained")
+    serving = replace(program, storage=storage, adapter=shipped, engine=replace(program.engine, model=manifest.base.reference))
+    assert serving_adapter(serving, manifest) == shipped
+    assert serving_adapter(replace(serving, engine=program.engine), manifest) is None
+    assert serving_adapter(replace(serving, adapter=None), manifest) is None
 
 
 def test_beside_a_running_kefu_it_is_said_what_to_do(place: Path) -> None:
