@@ -10,11 +10,11 @@ KILLS ?= 30
 MINUTES ?= 30
 SEED ?= 17
 
-.PHONY: help chat test test-crash soak lint format proof bench-storage catalogues constraints clean
+.PHONY: help chat test demo-finetune test-crash soak lint format proof bench-storage catalogues constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Kefu needs Python 3.11, 3.12 or 3.13. Install one, or name it: make PYTHON=/path/to/python chat" >&2; exit 1; }
@@ -34,6 +34,9 @@ chat: $(VENV)/.base ## talk to the assistant in this terminal
 
 test: $(VENV)/.dev ## run the test suite (SQLite, PostgreSQL and the default model; no GPU, no account)
 	@$(BIN)/python -m pytest
+
+demo-finetune: $(VENV)/.dev ## from customer-service data to a better adapter in a quarter of an hour; all of it lies in build/demo
+	@KEFU=$(abspath $(BIN))/kefu sh finetune/recipes/demo.sh build/demo
 
 test-crash: $(VENV)/.dev ## kill the Telegram bot with -9, KILLS=30 times in each of eight arms (SEED=17), and say what people saw
 	@KEFU_SIZE_TELEGRAM_CRASH=$(KILLS) KEFU_SIZE_TELEGRAM_CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=5400 \
