@@ -13,6 +13,7 @@ from typing import Any
 
 import transformers
 
+from dialogue.engine.local.seq2seq_files import TARGET_FOLDER
 from dialogue.engine.model_files import TOKENIZER_NAME
 from dialogue.engine.model_sources import ModelSources
 from dialogue.tokenizer import Tokenizer
@@ -28,8 +29,6 @@ from finetune.training.fit import Task
 from finetune.training.lora import attach, quantisation
 from finetune.training.objective import DecoderObjective
 from finetune.training.packing import pack_rows
-
-TARGET_FOLDER = "target"  # the tokenizer of what an encoder–decoder writes, where it has one of its own
 
 
 @dataclass(frozen=True, slots=True)

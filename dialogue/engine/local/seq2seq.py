@@ -125,7 +125,9 @@ class Seq2SeqEngine:
         model = self._loaded.models.get(request.adapter)
         if model is None:
             raise AdapterUnknown(f"adapter {request.adapter} is not loaded")
-        if not request.prompt or not 0 <= min(request.prompt) <= max(*request.prompt, *request.decoder_prompt) < model.vocabulary:
+        if not request.prompt or not (
+            _are_known(request.prompt, model.vocabulary) and _are_known(request.decoder_prompt, model.reply_vocabulary)
+        ):
             raise EngineError("The request holds no token, or one that the model does not know.")
         if self._limit(self._loaded, request) < 1:
             raise RequestTooLong(f"{len(request.prompt)} tokens are more than the model can read")
@@ -199,3 +201,7 @@ def _load(folder: Path) -> _Loaded:
         raise EngineUnavailable(str(error)) from error
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return _Loaded(codec, {None: Seq2SeqModel(load_weights(folder, device, dtype))})
+
+
+def _are_known(ids: Sequence[int], vocabulary: int) -> bool:
+    return all(0 <= token < vocabulary for token in ids)

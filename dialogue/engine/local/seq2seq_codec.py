@@ -24,7 +24,7 @@ from dialogue.engine.local.seq2seq_family import (
     PrefixFamily,
     trained_pairs,
 )
-from dialogue.engine.local.seq2seq_files import checked_config, positions, tokenizer_digest
+from dialogue.engine.local.seq2seq_files import TARGET_FOLDER, checked_config, positions, tokenizer_digest
 from dialogue.errors import ModelError
 
 LAYOUT_VERSION: Final = "1"  # raise it when a family's layout changes: adapters were trained with the one before
@@ -55,9 +55,12 @@ class Seq2SeqCodec:
         self.layout_sha256 = hashlib.sha256(f"{FAMILIES[self.model_type]} {LAYOUT_VERSION}".encode()).hexdigest()
         self.positions = positions(config)  # tokens on each side; None = no limit
         self._tokenizer = _load_tokenizer(folder)
+        own = folder / TARGET_FOLDER
+        self._target = _load_tokenizer(own) if own.is_dir() else self._tokenizer
         self._family = self._choose_family(config, any_pair=any_pair)
         self._control = frozenset(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
-        self._known = frozenset(self._tokenizer.get_vocab().values()) - self._control  # models may have more outputs than tokens
+        self._target_control = frozenset(self._target.all_special_ids) - {self._target.unk_token_id}
+        self._known = frozenset(self._target.get_vocab().values()) - self._target_control  # models may have more outputs than tokens
 
     def translate(self, text: str, source: str, target: str) -> EncodedTask:
         """Return the ids that ask for a translation between two IETF tags. Raises TaskUnsupported."""
@@ -73,12 +76,12 @@ class Seq2SeqCodec:
 
     def encode_reply(self, text: str) -> tuple[int, ...]:
         """Return the ids of a reply to learn, the end token included."""
-        return (*self._plain(text, target=True), self._tokenizer.eos_token_id)
+        return (*self._plain(text, target=True), self._target.eos_token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of a reply, control tokens left out."""
         shown = [token for token in ids if token in self._known]
-        return self._tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self._target.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     @property
     def end(self) -> tuple[int, ...]:
@@ -128,22 +131,25 @@ class Seq2SeqCodec:
 
     def _plain(self, text: str, *, target: bool) -> list[int]:
         ids = self._raw(text, special=False, target=target)
-        if self._control.isdisjoint(ids):
+        control = self._target_control if target else self._control
+        if control.isdisjoint(ids):
             return ids
         apart = self._control_pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-        return [token for token in self._raw(apart, special=False, target=target) if token not in self._control]
+        return [token for token in self._raw(apart, special=False, target=target) if token not in control]
 
     def _raw(self, text: str, *, special: bool, target: bool = False) -> list[int]:
         if self.model_type == "marian" and text.startswith(">>"):
             text = f" {text}"  # its tokenizer takes such a text for a language code
         options = {"add_special_tokens": special, "split_special_tokens": True}
+        if target and self._target is not self._tokenizer:
+            return list(self._target(text, **options)["input_ids"])
         own_side = target and self.model_type == "marian"  # which cuts the two languages differently
         encoding = self._tokenizer(text_target=text, **options) if own_side else self._tokenizer(text, **options)
         return list(encoding["input_ids"])
 
     @cached_property
     def _control_pattern(self) -> "re.Pattern[str]":
-        tokens: list[str] = sorted(self._tokenizer.all_special_tokens, key=len, reverse=True)
+        tokens: list[str] = sorted({*self._tokenizer.all_special_tokens, *self._target.all_special_tokens}, key=len, reverse=True)
         return re.compile("|".join(re.escape(token) for token in tokens))
 
 

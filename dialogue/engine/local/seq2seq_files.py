@@ -19,6 +19,7 @@ MODEL_CONFIG_NAME: Final = "config.json"
 WEIGHTS_PATTERN: Final = "*.safetensors"
 CODE_KEY: Final = "auto_map"  # by which transformers would find code in the folder
 UNBOUNDED: Final = 1 << 20  # tokens: for models that place tokens relative to one another
+TARGET_FOLDER: Final = "target"  # the tokenizer of what the model writes, where it has one of its own
 TOKENIZER_PATTERNS: Final = (
     "tokenizer*.json",
     "*.spm",
@@ -27,6 +28,7 @@ TOKENIZER_PATTERNS: Final = (
     "target_vocab.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    f"{TARGET_FOLDER}/tokenizer*.json",
 )
 
 
@@ -43,7 +45,7 @@ def describe_seq2seq(reference: str, folder: Path) -> ModelFiles:
     return ModelFiles(
         reference=reference,
         path=folder,
-        sha256=_digest(weights),
+        sha256=_digest(weights, folder),
         tokenizer_path=folder / CONFIG_NAME,
         template="",
         context_tokens=UNBOUNDED if limit is None else 2 * limit,  # source and reply, each on its own side
@@ -74,8 +76,8 @@ def positions(config: Mapping[str, Any]) -> int | None:
 def tokenizer_digest(folder: Path) -> str:
     """Return the sha256 over everything in a folder that decides how text is cut into tokens."""
     files = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern)})
-    return _digest(files)
+    return _digest(files, folder)
 
 
-def _digest(files: list[Path]) -> str:
-    return hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()
+def _digest(files: list[Path], folder: Path) -> str:
+    return hashlib.sha256("".join(f"{path.relative_to(folder)} {file_sha256(path)}\n" for path in files).encode()).hexdigest()

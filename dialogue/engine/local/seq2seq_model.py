@@ -38,7 +38,8 @@ class Seq2SeqModel:
     def __init__(self, model: Any) -> None:
         self.model = model
         settings = model.generation_config
-        self.vocabulary: int = model.config.vocab_size
+        self.vocabulary: int = model.config.vocab_size  # of texts that are read
+        self.reply_vocabulary: int = getattr(model.config, "decoder_vocab_size", None) or self.vocabulary
         self.eos_ids = frozenset(_listed(settings.eos_token_id))
         self.beginning = (*_listed(settings.decoder_start_token_id), *_listed(settings.forced_bos_token_id))
         never = {ids[0] for ids in settings.bad_words_ids or () if len(ids) == 1} | set(settings.suppress_tokens or ())
