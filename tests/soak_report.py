@@ -26,9 +26,10 @@ After a warm-up of {warm_up} minutes, in which histories grow to their limit:
 |---|---|---|---|---|---|---|
 {rows}
 
-Slope is Theil-Sen's: the median slope of all pairs of samples, which no single peak can turn. Growth is the median of the last
-quarter less that of the first. Memory is flat if its slope is below 1 MB/h, or if it grew by less than 1 MB: a short run cannot tell
-1 MB/h from the noise of the allocator. The other counts are flat if they have not grown by more than 2.
+Slope is Theil-Sen's: the median slope of all pairs of samples, which no single peak can turn. Growth compares the last quarter with
+the first: the medians of memory, the lowest tenths of the counts, because turns under way come and go with what else the machine does,
+and what leaks never goes. Memory is flat if its slope is below 1 MB/h, or if it grew by less than 1 MB: a short run cannot tell 1 MB/h
+from the noise of the allocator. The counts are flat if they have not grown by more than 2.
 
 In the last sample: inbox {last.pending:g}, outbox {last.unsent:g} on their way, {last.unknown:g} unknown, {last.failed:g} failed.
 

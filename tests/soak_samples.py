@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 MB: Final = 1e6
 RSS_SLOPE_MB_H: Final = 1.0  # what was promised
 RSS_NOISE_MB: Final = 1.0  # a quarter of a run may lie this much above another one by how the allocator gives pages back
-COUNT_NOISE: Final = 2.0  # handles, threads, tasks and connections come and go with the work of the moment
+COUNT_NOISE: Final = 2.0  # handles, threads, tasks and connections
 MOST_PAIRS_OF: Final = 400  # samples; the slope of more is taken of every n-th
 
 
@@ -43,7 +43,7 @@ class Course:
     middle: float
     most: float
     slope_per_h: float  # Theil-Sen: the median slope of all pairs, which no single peak can turn
-    growth: float  # median of the last quarter less that of the first
+    growth: float  # memory: median of the last quarter less that of the first; counts: the same of their lowest tenths
     is_flat: bool
 
 
@@ -93,9 +93,15 @@ def course(name: str, samples: Sequence[Sample]) -> Course:
     """Return how a value went, and whether that is flat."""
     values = [WATCHED[name](sample) for sample in samples]
     quarter = max(1, len(values) // 4)
-    growth = median(values[-quarter:]) - median(values[:quarter])
+    level = median if name == MEMORY else _floor
+    growth = level(values[-quarter:]) - level(values[:quarter])
     slope = slope_per_h([sample.at_s for sample in samples], values)
     return Course(name, min(values), median(values), max(values), slope, growth, _is_flat(name, slope, growth))
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Return what a tenth of the values lies below: turns under way come and go with the load, what leaks never goes."""
+    return sorted(values)[len(values) // 10]
 
 
 def _is_flat(name: str, slope: float, growth: float) -> bool:
