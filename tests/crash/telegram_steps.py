@@ -67,11 +67,6 @@ class Tables:
     rows: tuple[Row, ...] = ()
     known: frozenset[str] = frozenset()  # every message id that anybody noted
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is left to do."""
-        return not self.waiting and not self.rows
-
 
 def read_tables(url: str) -> Tables:
     """Read what the steps depend on."""
