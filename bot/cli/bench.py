@@ -1,4 +1,4 @@
-"""`kefu bench`: three programs, loaded when they are called, because each brings the libraries that it compares with."""
+"""`kefu bench`: four programs, loaded when they are called, because each brings the libraries that it compares with."""
 
 import typer
 
@@ -8,6 +8,7 @@ BENCHES = {
     "bot": LazyCommand("bot.cli.bench_bot:app", "Measure the whole way of a Telegram message beside python-telegram-bot."),
     "engine": LazyCommand("bot.cli.bench_engine:app", "Measure the engine beside the raw library."),
     "storage": LazyCommand("bot.cli.bench_storage:app", "Measure whether the database stays fast as it fills."),
+    "train": LazyCommand("finetune.bench.command:app", "Measure LoRA training beside TRL's SFTTrainer, with its defaults and tuned."),
 }
 
 
@@ -20,4 +21,4 @@ app = typer.Typer(cls=_Benches, add_completion=False, no_args_is_help=True)
 
 @app.callback()
 def group() -> None:
-    """Measure the bot, the engine or the database on this machine."""
+    """Measure the bot, the engine, the database or training on this machine."""

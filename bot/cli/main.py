@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "outbox": LazyCommand("bot.cli.outbox:app", "Show messages on their way, and deal with those that did not arrive for certain.", _LOOK),
     "replay": LazyCommand("bot.cli.replay:app", "Show what a turn was made of, and make it again.", _LOOK),
     "simulate": LazyCommand("bot.cli.simulate:app", "Let a scripted crowd chat with your settings and model, without an account.", _LOOK),
-    "bench": LazyCommand("bot.cli.bench:app", "Measure the bot, the engine or the database on this machine.", _LOOK),
+    "bench": LazyCommand("bot.cli.bench:app", "Measure the bot, the engine, the database or training on this machine.", _LOOK),
     "init": LazyCommand("bot.cli.init:app", "Write a kefu.toml that explains every setting.", _CARE),
     "models": LazyCommand("bot.cli.models:app", "Fetch and list models.", _CARE),
     "adapters": LazyCommand("bot.cli.adapters:app", "Show adapter releases, promote one, roll back.", _CARE),
