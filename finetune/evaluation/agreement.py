@@ -3,7 +3,8 @@
 The training process (torch, float32) answers prompts greedily, token by token, and so does each engine. In float32 both must agree
 for every prompt; where weights are quantised they need not, and it is told how often they do and where they part.
 
-Engines hand out text, not ids: two answers are the same when the text and the number of tokens are.
+Engines hand out text, not ids, so texts are compared: two answers are the same when their texts are, blanks at either end left out.
+Ids that decode to one text are not told apart, and where two answers part is found by decoding ours piece by piece.
 """
 
 from collections.abc import Callable, Sequence

@@ -91,8 +91,8 @@ class InboxRepository(AcceptingRepository, FencedRepository):
         A conversation is ready when its newest item is `quiet_ms` old, or its oldest five times that. Its oldest items, at most
         `limit`, are handed out. The attempt counts for the oldest alone: it is the one that every turn begins with, and those behind
         it are not worn out by what happens to it. One that was handed out `max_attempts` times without an answer is quarantined
-        instead, and on its last attempt it is handed out alone, so that a poisonous item takes no neighbour with it. `channel` and `account` leave out
-        what this worker cannot answer.
+        instead, and on its last attempt it is handed out alone, so that a poisonous item takes no neighbour with it. `channel` and
+        `account` leave out what this worker cannot answer.
         """
         now = await self._now()
         moment = {"now": now, "quiet": now - quiet_ms, "impatient": now - _IMPATIENCE * quiet_ms}
