@@ -51,11 +51,13 @@ def build_workload(  # noqa: PLR0917 - what a bench is made of
     recipe = load_recipe(_RECIPES / "demo.toml")
     renderer = build_renderer(base.template, base.tokenizer, recipe.dialogue_config(), row_tokens)
     train, held_out = (list(render_some(samples, renderer).rows) for samples in _samples(dataset_folder, renderer))
-    if not train:
-        raise DatasetInvalid(f"{dataset_folder} holds nothing to train on.", hint="Look at it with `kefu finetune data show`.")
+    if not train or not held_out:
+        what = "held out" if train else "to train on"
+        raise DatasetInvalid(f"{dataset_folder or 'The demonstration'} has nothing {what}.", hint="`kefu finetune data show` says more.")
     steps, most = size
     rows = spread_over(train, steps * TRL_BATCH, most, recipe.seed)
-    return Workload(base, Data.of(rows, held_out[:HELD_OUT_ROWS] or rows[:HELD_OUT_ROWS]), len(set(rows)))
+    judged = spread_over(held_out, min(HELD_OUT_ROWS, len(held_out)), None, recipe.seed)
+    return Workload(base, Data.of(rows, judged), len(set(rows)))
 
 
 def _samples(folder: Path | None, renderer: RowRenderer) -> tuple[Sequence[Sample], Sequence[Sample]]:
