@@ -126,7 +126,7 @@ class AdapterOperations:
             raise CliError("No release is active: there is nothing to roll back.", hint=_LIST_HINT)
         earlier = None if arguments.get("to_base") else await self._earlier(left)
         if earlier is not None:
-            await self._check(earlier, hint="`kefu adapters rollback --to-base` lets the base model answer.")
+            await self._check(earlier, hint="`kefu adapters rollback --to-base` lets no release answer.")
 
         async def change(unit: UnitOfWork) -> AdapterReleaseRecord | None:
             if (await unit.adapters.get(left.id)).status is not ReleaseStatus.ACTIVE:
@@ -138,9 +138,7 @@ class AdapterOperations:
     async def _earlier(self, left: AdapterReleaseRecord) -> AdapterReleaseRecord:
         earlier = await self._database.read(lambda unit: unit.adapters.before(left))
         if earlier is None:
-            raise CliError(
-                f"No release was active before {left.name}.", hint="`kefu adapters rollback --to-base` lets the base model answer."
-            )
+            raise CliError(f"No release was active before {left.name}.", hint="`kefu adapters rollback --to-base` lets no release answer.")
         return earlier
 
     async def _activate(self, release: AdapterReleaseRecord, reason: str, *, forced_reason: str = "") -> Any:

@@ -73,7 +73,7 @@ class GroundedSection(Section):
 
     passages: int = Field(3, ge=2, le=8)  # in one prompt: the right one among distractors
     unanswerable: float = Field(0.3, ge=0, lt=1)  # share of questions whose passage is taken away
-    max_passage_chars: int = Field(600, ge=100)  # longer sections are cut at a sentence
+    max_passage_chars: int = Field(300, ge=100)  # longer sections are cut at a sentence; three of them fit a row of 512 tokens
 
 
 class LoraSection(Section):

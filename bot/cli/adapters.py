@@ -112,7 +112,9 @@ def rollback(
     ctx: typer.Context,
     reason: Reason = "",
     *,
-    to_base: Annotated[bool, typer.Option("--to-base", help="Let the base model answer.")] = False,
+    to_base: Annotated[
+        bool, typer.Option("--to-base", help="Let no release answer: the adapter of [model] adapter does, or the base model.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Go back to the release that was active before; again, and it goes back further."""
@@ -136,7 +138,11 @@ def _tell(changed: dict[str, Any], *, json: bool) -> None:
     if json:
         print_json(changed)
     else:
-        note(f"Active: {release['name']} ({release['id']})." if release else "No release is active: the base model answers.")
+        note(
+            f"Active: {release['name']} ({release['id']})."
+            if release
+            else "No release is active: the adapter of [model] adapter answers, or the base model."
+        )
         if serving is None:
             note("The next start of Kefu uses it." if release else "So it will at the next start of Kefu.")
         _tell_serving(serving)

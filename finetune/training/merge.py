@@ -44,6 +44,11 @@ def merge_gguf(run: Path, target: Path, cache_dir: Path, sources: ModelSources =
 
 def base_of(manifest: RunManifest, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES) -> BaseFiles:
     """Return the base of a run, if it is still the one that was trained on. Raises FinetuneError and ModelError."""
+    if manifest.recipe.train.architecture != "decoder":
+        raise FinetuneError(
+            f"{manifest.recipe.name} is an adapter of an encoder–decoder; these are not merged or exported.",
+            hint="Its engine loads the adapter as it is: name it as [skills.translate] adapter, for example.",
+        )
     base = find_base(manifest.base.reference, cache_dir, sources)
     if base.files.sha256 != manifest.base.sha256:
         raise FinetuneError(f"{manifest.base.reference} is no longer the model that the run was trained on.")

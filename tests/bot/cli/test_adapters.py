@@ -104,7 +104,7 @@ def test_back_and_forth(program: Program) -> None:
     nowhere = program.call("adapters", "rollback")
     assert (nowhere.code, "--to-base" in nowhere.stderr) == (1, True)
     based = program.call("adapters", "rollback", "--to-base")
-    assert (based.code, "the base model answers" in based.stderr) == (0, True)
+    assert (based.code, "No release is active" in based.stderr) == (0, True)
     assert "the base model answers" in doctor(program)
     assert program.call("adapters", "activate", "v2").code == 0
     assert statuses(program) == {"v1": "retired", "v2": "active"}

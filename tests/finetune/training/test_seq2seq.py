@@ -17,11 +17,13 @@ from dialogue.skills.translate import TranslateSkill
 from dialogue.task_prompt import TaskPromptBuilder
 from finetune.config import parse_recipe
 from finetune.dataset import encode_splits, write_dataset
+from finetune.errors import FinetuneError
 from finetune.manifest import DatasetManifest, SourceManifest
 from finetune.rendering import Unrenderable, skill_input
 from finetune.samples import Kind, Sample
 from finetune.training.architectures import run_plan
 from finetune.training.lora import attach_trained
+from finetune.training.merge import base_of
 from finetune.training.plan import TrainingPlan
 from finetune.training.run_folder import read_run
 from finetune.training.seq2seq_examples import Pair, bucketed
@@ -119,12 +121,15 @@ def test_what_cannot_be_learned_is_counted(sample: Sample, reason: str, tmp_path
 
 
 async def test_a_run_learns_and_its_adapter_is_served(tmp_path: Path) -> None:
-    """The loss of twenty pairs falls, and the engine says with the run's adapter, token for token, what PEFT says with it."""
+    """The loss of twenty pairs falls, and the engine says with the run's adapter, token for token, what PEFT says with it; merging it is refused."""
     plan = _plan(tmp_path, "t5", epochs=12, lora={"r": 16, "alpha": 32})
     display = Watched()
     outcome = run_plan(plan, display)
     assert sum(display.losses[-5:]) < 0.6 * sum(display.losses[:5])
-    assert read_run(plan.run).result.steps == outcome.steps
+    manifest = read_run(plan.run)
+    assert manifest.result.steps == outcome.steps
+    with pytest.raises(FinetuneError, match="encoder–decoder"):
+        base_of(manifest, tmp_path / "cache")
     files = describe_seq2seq("tiny", tmp_path / "model")
     codec = Seq2SeqCodec(tmp_path / "model", any_pair=True)
     trained = attach_trained(load_weights(files.path, torch.device("cpu"), torch.float32), plan.adapter)
