@@ -121,7 +121,7 @@ def test_what_cannot_be_learned_is_counted(sample: Sample, reason: str, tmp_path
 
 
 async def test_a_run_learns_and_its_adapter_is_served(tmp_path: Path) -> None:
-    """The loss of twenty pairs falls, and the engine says with the run's adapter, token for token, what PEFT says with it; merging it is refused."""
+    """The loss of twenty pairs falls, and the engine says with the adapter what PEFT says with it, token for token; no merge is made."""
     plan = _plan(tmp_path, "t5", epochs=12, lora={"r": 16, "alpha": 32})
     display = Watched()
     outcome = run_plan(plan, display)
