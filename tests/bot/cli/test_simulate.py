@@ -14,7 +14,7 @@ def test_the_summary_is_json_on_stdout(tmp_path: Path) -> None:
     ended = make_program(tmp_path).call(*SHORT, "--json")
     assert ended.code == ExitCode.OK, ended.stderr
     summary = json.loads(ended.stdout)
-    assert summary["answered"] >= 2
+    assert summary["answered"] >= 1
     assert (summary["lost"], summary["twice"], summary["interrupted"]) == (0, 0, False)
 
 
