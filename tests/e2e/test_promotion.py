@@ -52,7 +52,7 @@ class Running:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One program for all tests of this file."""
     default_model()
-    settings = {"KEFU_PATHS__CACHE_DIR": str(model_cache()), "KEFU_HTTP__PORT": "0", "KEFU_MODEL__ADAPTER": ""}
+    settings = {"KEFU_PATHS__CACHE_DIR": str(model_cache()), "KEFU_HTTP__PORT": "0"}
     small = {
         "KEFU_ACCESS__MESSAGES_PER_MINUTE": "0",
         "KEFU_MODEL__CONTEXT_TOKENS": "512",
@@ -60,6 +60,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "KEFU_DIALOGUE__MAX_REPLY_TOKENS": "4",
     }
     program = make_program(tmp_path_factory.mktemp("promotion"), **settings, **small)
+    (program.folder / "kefu.toml").write_text('[model]\nadapter = ""\n', encoding="utf-8")  # whatever ships is no part of this
     server = Server(program)
     try:
         server.wait_for("app.ready")
