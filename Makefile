@@ -35,7 +35,7 @@ chat: $(VENV)/.base ## talk to the assistant in this terminal
 test: $(VENV)/.dev ## run the test suite (SQLite, PostgreSQL and the default model; no GPU, no account)
 	@$(BIN)/python -m pytest
 
-demo-finetune: $(VENV)/.dev ## from customer-service data to a better adapter in a quarter of an hour; all of it lies in build/demo
+demo-finetune: $(VENV)/.dev ## from customer-service data to a better adapter in a few minutes; all of it lies in build/demo
 	@KEFU=$(abspath $(BIN))/kefu sh finetune/recipes/demo.sh build/demo
 
 test-crash: $(VENV)/.dev ## kill the Telegram bot with -9, KILLS=30 times in each of eight arms (SEED=17), and say what people saw
