@@ -16,12 +16,14 @@ Scores = Mapping[tuple[str, str, str], Score]
 
 
 def show(verdict: Verdict, console: Console) -> None:
-    """Print the verdict first, then the table."""
+    """Print the verdict with its reasons, the table, and what was not run."""
     word = Text("passed", style="bold green") if verdict.passed else Text("not passed", style="bold red")
     console.print(Text.assemble("The candidate has ", word, f", compared with the {verdict.reference}."))
-    for reason in (*verdict.reasons, *verdict.skipped):
+    for reason in verdict.reasons:
         console.print(Text(f"  {reason}"))
     console.print(score_table(verdict))
+    for skipped in verdict.skipped:
+        console.print(Text(f"Not run. {skipped}"))
 
 
 def score_table(verdict: Verdict) -> Table:
