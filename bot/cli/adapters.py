@@ -113,7 +113,7 @@ def rollback(
     reason: Reason = "",
     *,
     to_base: Annotated[
-        bool, typer.Option("--to-base", help="Let no release answer: the adapter of [model] adapter does, or the base model.")
+        bool, typer.Option("--to-base", help="Let no release answer: the adapter of the setting model.adapter does, or the base model.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -141,7 +141,7 @@ def _tell(changed: dict[str, Any], *, json: bool) -> None:
         note(
             f"Active: {release['name']} ({release['id']})."
             if release
-            else "No release is active: the adapter of [model] adapter answers, or the base model."
+            else "No release is active: the adapter of the setting model.adapter answers, or the base model."
         )
         if serving is None:
             note("The next start of Kefu uses it." if release else "So it will at the next start of Kefu.")
