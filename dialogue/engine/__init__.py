@@ -11,7 +11,7 @@
 
     llamacpp, llama_slots, llama_request, cpu_cores          llama.cpp, embedded
     remote, remote_fleet, remote_servers, remote_examine, remote_call, replicas, completion_stream     servers
-    scripted, stops                    answers by rule, fails when it is told to; ships for tests
+    scripted, stops, event_mailbox     answers by rule, for tests; stop strings; events from a thread to the loop
 
     local/                             engines of our own on torch: encoder–decoders
 

@@ -1,6 +1,5 @@
 """One request to llama.cpp's server: what is sent, and its chunks as engine events. Pure but for handing events to the loop."""
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 from dialogue.engine.base import GenerationEvent, GenerationRequest, SamplingParams, TextDelta
 from dialogue.engine.completion_stream import CompletionStream, StreamBroken
+from dialogue.engine.event_mailbox import EventMailbox
 from dialogue.engine.stops import StopFilter
 from dialogue.errors import DialogueError, EngineError, EngineUnavailable, RequestTooLong
 
@@ -68,9 +68,8 @@ class Generation:
     """The events of one request: made in a worker thread, read in the event loop."""
 
     def __init__(self, request: GenerationRequest, clock: Callable[[], float] = time.monotonic) -> None:
-        self._loop = asyncio.get_running_loop()
         self._clock = clock
-        self._events: asyncio.Queue[GenerationEvent | DialogueError] = asyncio.Queue()
+        self._events = EventMailbox()
         self._stream = CompletionStream(len(request.prompt), StopFilter(request.sampling.stop))
         self._unshown = ""
         self._show_at = 0.0  # on the clock; the first text is shown at once
@@ -79,15 +78,12 @@ class Generation:
 
     async def next(self) -> GenerationEvent:
         """Return the next event. Raises what ended the generation."""
-        event = await self._events.get()
-        if isinstance(event, DialogueError):
-            raise event
-        return event
+        return await self._events.next()
 
     def fail(self, error: DialogueError) -> None:
         """End with an error, unless it has ended. In the loop."""
         self._unwanted = True
-        self._events.put_nowait(error)
+        self._events.put(error)
 
     def cancel(self) -> None:
         """Nobody reads any more: the server is told so at its next chunk."""
@@ -101,7 +97,7 @@ class Generation:
             delta = self._stream.feed(data)
         except StreamBroken as error:
             self._show()
-            self._post(_translate(error))
+            self._events.post(_translate(error))
             return True
         if delta is not None:
             self._unshown += delta.text
@@ -113,7 +109,7 @@ class Generation:
     def on_end(self, error: Exception | None = None) -> None:
         """The server is done with the request, in the worker thread; whoever got his last event does not notice."""
         self._show()
-        self._post(EngineUnavailable(f"llama.cpp gave up the request{f': {error}' if error else ''}"))
+        self._events.post(EngineUnavailable(f"llama.cpp gave up the request{f': {error}' if error else ''}"))
 
     def _finish(self) -> None:
         if (rest := self._stream.rest()) is not None:
@@ -122,18 +118,14 @@ class Generation:
         finished = self._stream.finished(0.0, 0.0)
         if not self._stream.ended:  # else a stop string was met, and the server is some tokens further
             self.generated = finished.completion_tokens
-        self._post(finished)
+        self._events.post(finished)
 
     def _show(self, *, when_due: bool = False) -> None:
         """Hand on the text so far; `when_due` = only if the last was not handed on a moment ago."""
         now = self._clock()
         if self._unshown and not (when_due and now < self._show_at):
-            self._post(TextDelta(self._unshown))
+            self._events.post(TextDelta(self._unshown))
             self._unshown, self._show_at = "", now + SHOW_EVERY_S
-
-    def _post(self, event: GenerationEvent | DialogueError) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 def _translate(error: StreamBroken) -> EngineError:

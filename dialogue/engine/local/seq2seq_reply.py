@@ -6,6 +6,7 @@ import time
 import torch
 
 from dialogue.engine.base import FinishReason, GenerationEvent, GenerationFinished, GenerationRequest, TextDelta
+from dialogue.engine.event_mailbox import EventMailbox
 from dialogue.engine.local.text_stream import Decode, TextStream
 from dialogue.engine.local.token_choice import choose_token
 from dialogue.engine.stops import StopFilter
@@ -23,7 +24,7 @@ class Reply:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the worker has let go of it
         self.unwanted = False  # nobody reads any more
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[GenerationEvent | DialogueError] = asyncio.Queue()
+        self._events = EventMailbox()
         self._limit = limit
         self._eos_ids = eos_ids
         self._text = TextStream(decode)
@@ -34,15 +35,12 @@ class Reply:
 
     async def next(self) -> GenerationEvent:
         """Return the next event. Raises what ended the generation."""
-        event = await self._events.get()
-        if isinstance(event, DialogueError):
-            raise event
-        return event
+        return await self._events.next()
 
     def fail(self, error: DialogueError) -> None:
         """End with an error, unless it has ended. In the loop."""
         self.unwanted = True
-        self._events.put_nowait(error)
+        self._events.put(error)
 
     def begin(self) -> None:
         """The encoder begins to read. From here on in the worker's thread."""
@@ -66,7 +64,7 @@ class Reply:
 
     def break_off(self, error: DialogueError) -> None:
         """End with an error, in the worker's thread."""
-        self._post(error)
+        self._events.post(error)
 
     def let_go(self) -> None:
         """The worker is done with the reply."""
@@ -82,7 +80,7 @@ class Reply:
             self._show(self._stops.push(self._text.flush()))
             self._show(self._stops.flush())
         now = time.monotonic()
-        self._post(
+        self._events.post(
             GenerationFinished(
                 FinishReason.STOP if self._stops.stopped else reason,
                 prompt_tokens=len(self.request.prompt),
@@ -94,8 +92,4 @@ class Reply:
 
     def _show(self, text: str) -> None:
         if text:
-            self._post(TextDelta(text))
-
-    def _post(self, event: GenerationEvent | DialogueError) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            self._events.post(TextDelta(text))
