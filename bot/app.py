@@ -291,16 +291,10 @@ class App:
         forced.cancel()
 
     async def _take_commands(self, stack: AsyncExitStack, parts: Parts) -> None:
-        """Open the control socket. On PostgreSQL several programs run side by side, and the first of them takes the commands."""
-        try:
-            await self._open_control(stack, parts)
-        except ControlBusy:
-            if parts.database.dialect == "sqlite":
-                raise
-            log.info("control.left_to_another", path=str(self._settings.control_socket))
+        """Open the control socket. On PostgreSQL several programs run side by side, and the first of them takes the commands.
 
-    async def _open_control(self, stack: AsyncExitStack, parts: Parts) -> None:
-        """Listen for commands. Raises ControlBusy, except where several processes share a database and one of them listens already."""
+        Raises ControlBusy on SQLite.
+        """
         try:
             await stack.enter_async_context(self._control_server(parts))
         except ControlBusy as busy:
