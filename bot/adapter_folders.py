@@ -1,24 +1,19 @@
 """The folders of releases: checked against the model that is served, and kept where nobody moves them."""
 
 import contextlib
-import os
 import shutil
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from bot.errors import CliError
 from bot.model_files import NO_FILES
 from bot.settings import Settings
+from dialogue.engine.adapter_files import copy_adapter
 from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import AdapterRejected
 from storage.records import AdapterReleaseRecord
-
-CARD: Final = "README.md"
-_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
-_MAX_CARD_BYTES: Final = 1 << 20
 
 
 class Pins(Protocol):
@@ -78,12 +73,8 @@ class AdapterFolders:
         """
         self.check(source)
         target = self.kept_in / release_id
-        target.mkdir(parents=True)
         try:
-            for name in _FILES:
-                _copy(source / name, target / name)
-            if _is_small(source / CARD):
-                _copy(source / CARD, target / CARD)
+            copy_adapter(source, target)
             return target, self.check(target)
         except BaseException:
             self.forget(release_id)
@@ -99,20 +90,3 @@ def adapter_folders(settings: Settings, files: Callable[[], ModelFiles | None]) 
     """Return the folders of an installation whose model is `files`."""
     needs_files = settings.engine.kind not in NO_FILES | {"remote"}
     return AdapterFolders(files if needs_files else lambda: None, needs_files, settings.cache_dir, settings.data_dir / "adapters")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a plain file, and no link or pipe that was put in its place meanwhile."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file, target.open("xb") as copy:
-        shutil.copyfileobj(file, copy)
-        copy.flush()
-        os.fsync(copy.fileno())
-
-
-def _is_small(card: Path) -> bool:
-    try:
-        status = card.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_CARD_BYTES

@@ -16,7 +16,7 @@
     local/                             engines of our own on torch: encoder–decoders
 
     models, model_reference, model_sources, model_fetch, model_files, download, gguf_model     models
-    adapters, adapter_schema, lora_gguf        LoRA adapters, strictly checked and converted
+    adapters, adapter_files, adapter_schema, lora_gguf        LoRA adapters, strictly checked and converted
     bench/                             engines side by side
 
 Knows no users, no conversations and no database.

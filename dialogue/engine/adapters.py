@@ -21,14 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
+from dialogue.engine.adapter_files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from dialogue.engine.adapter_schema import ATTENTION, AdapterConfig, Config, Projection, parse_config, parse_lora_config, strict_json
 from dialogue.errors import AdapterRejected
 
 Matrix = npt.NDArray[np.float32]
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-TOLERATED_FILE = "README.md"  # PEFT writes one beside every adapter; it is never opened
 # In the metadata of the weights, written by Kefu's training: one sha256 or several, separated by commas.
 BASE_HASH_KEY = "base_model_sha256"  # what it was trained on
 BASE_FORMS_KEY = "base_model_forms"  # further forms of that model: dequantised, quantised
@@ -159,7 +157,7 @@ def _check_entries(folder: int) -> None:
     """Refuse an open folder that holds anything but the two files and at most a README.md."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name not in {CONFIG_FILE, WEIGHTS_FILE, TOLERATED_FILE} or not entry.is_file(follow_symlinks=False):
+            if entry.name not in {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE} or not entry.is_file(follow_symlinks=False):
                 name = ascii(entry.name)[:80]
                 raise AdapterRejected(f"The adapter folder holds {name}; accepted are {CONFIG_FILE} and {WEIGHTS_FILE} as plain files.")
 

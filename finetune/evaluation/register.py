@@ -4,7 +4,6 @@ The copy lies in DATA/adapters/ID and is checked once more, so that what serving
 written last: a crash before it leaves a folder that nobody names.
 """
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from dialogue.config import ProgramConfig
-from dialogue.engine.adapters import CONFIG_FILE, WEIGHTS_FILE, inspect_adapter
+from dialogue.engine.adapter_files import copy_adapter
+from dialogue.engine.adapters import inspect_adapter
 from finetune.dataset import read_split
 from finetune.errors import FinetuneError
 from finetune.evaluation.verdict import Verdict, encode_verdict
@@ -41,7 +41,7 @@ async def register(verdict: Verdict, run: RunManifest, adapter: Path, program: P
     kept = program.data_dir.absolute() / ADAPTERS / release_id
     async with _opened(program.storage, f"Register it with `kefu adapters import {adapter.parent}`.") as database:
         try:
-            copy_adapter(adapter, kept, verdict.provenance.adapter_sha256)
+            _keep(adapter, kept, verdict.provenance.adapter_sha256)
             await database.write(lambda unit: _store(unit, _release(release_id, kept, verdict, run), verdict))
         except BaseException:
             shutil.rmtree(kept, ignore_errors=True)
@@ -88,18 +88,8 @@ def trained_skills(run: RunManifest) -> tuple[str, ...]:
     return tuple(sorted(found)) or ADAPTED_SKILLS
 
 
-def copy_adapter(source: Path, target: Path, sha256: str) -> None:
-    """Copy the two files of an adapter, and its card, to a new folder. Raises FinetuneError when they changed since they were judged."""
-    target.mkdir(parents=True)
-    for name in (CONFIG_FILE, WEIGHTS_FILE, "README.md"):
-        if (source / name).is_file():
-            _copy_synced(source / name, target / name)
+def _keep(source: Path, target: Path, sha256: str) -> None:
+    """Copy an adapter to a new folder. Raises FinetuneError when it changed since it was judged."""
+    copy_adapter(source, target)
     if inspect_adapter(target).sha256 != sha256:
         raise FinetuneError(f"The adapter {source} was changed while it was evaluated.", hint="Evaluate it again.")
-
-
-def _copy_synced(source: Path, target: Path) -> None:
-    with source.open("rb") as file, target.open("xb") as copy:
-        shutil.copyfileobj(file, copy)
-        copy.flush()
-        os.fsync(copy.fileno())

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from dialogue.engine.adapters import CONFIG_FILE, WEIGHTS_FILE
+from dialogue.engine.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from finetune.config import LoraSection
 from finetune.errors import FinetuneError
 

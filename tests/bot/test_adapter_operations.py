@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CliError
-from dialogue.engine.adapters import CONFIG_FILE, WEIGHTS_FILE
+from dialogue.engine.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from storage.database import Database
 from storage.records import AdapterReleaseRecord
 from tests.bot.adapter_scene import Installation, install, verdict_of

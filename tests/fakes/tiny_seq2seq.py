@@ -15,7 +15,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from dialogue.engine.adapters import BASE_HASH_KEY, CONFIG_FILE, WEIGHTS_FILE
+from dialogue.engine.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from dialogue.engine.adapters import BASE_HASH_KEY
 from dialogue.engine.local.seq2seq_adapter import linear_layers
 from dialogue.engine.local.seq2seq_model import load_weights
 from dialogue.engine.model_files import ModelFiles

@@ -9,7 +9,8 @@ import pickle
 import sys
 from pathlib import Path
 
-from dialogue.engine.adapters import CONFIG_FILE, WEIGHTS_FILE, load_adapter
+from dialogue.engine.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from dialogue.engine.adapters import load_adapter
 from dialogue.errors import AdapterRejected
 from tests.dialogue.engine.adapter_folders import TINY
 
