@@ -70,6 +70,15 @@ class StepCounter:
         self.tell(self.what, self.done, self.total)
 
 
+def turned(prompt: Sequence[int], by: int) -> tuple[int, ...]:
+    """Return the tokens of a prompt, the first `by` of them at its end: as much work, but no beginning that a cache may hold.
+
+    What a cache spares depends on who was asked before, and a short rest costs more per token than a long prompt.
+    """
+    by %= max(1, len(prompt))
+    return (*prompt[by:], *prompt[:by])
+
+
 class Evaluator:
     """Runs the suites of one evaluation."""
 
@@ -164,7 +173,7 @@ class Evaluator:
         return [scoring.judge_latency(suite, [question.sample for question in questions], given)]
 
     async def _timed(self, contender: Contender, question: Question, number: int) -> Answer:
-        short = Question(question.sample, question.prompt, min(question.max_tokens, TIMED_TOKENS))
+        short = Question(question.sample, turned(question.prompt, number + 1), min(question.max_tokens, TIMED_TOKENS))
         return await ask(self._engine, short, contender.adapter, penalty=1.0, request_id=f"timed-{contender.place}-{number}")
 
     def _has_samples(self, suite: Suite, count: int) -> bool:

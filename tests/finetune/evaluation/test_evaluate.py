@@ -5,6 +5,7 @@ import pytest
 from finetune.errors import FinetuneError
 from finetune.evaluation.builtin import BUILT_IN, built_in_samples, example_turns
 from finetune.evaluation.contenders import Place
+from finetune.evaluation.evaluate import turned
 from finetune.evaluation.grounding import citations
 from finetune.evaluation.refusals import admits_unknown, refuses
 from finetune.evaluation.suites import SUITES
@@ -152,3 +153,18 @@ def test_the_examples_cite_and_do_not_know(language: str) -> None:
     turns = example_turns(language)
     assert citations(turns[1].content) == (2,)
     assert admits_unknown(turns[3].content)
+
+
+async def test_no_cache_makes_a_model_look_quick() -> None:
+    """No two of the questions that are timed for one model begin alike, though all prompts of the chat do."""
+    minds = Minds({CANDIDATE.value: good, None: good})
+    await evaluated({CANDIDATE: good, BASE: good}, LOSSES, engine=minds, suites=("latency",), main=())
+    timed = [prompt for name, prompt in minds.asked if name is None]
+    assert len({prompt[:20] for prompt in timed}) == len(timed) > 1
+
+
+@pytest.mark.parametrize(("by", "expected"), [(0, (1, 2, 3)), (1, (2, 3, 1)), (3, (1, 2, 3)), (4, (2, 3, 1))])
+def test_a_turned_prompt(by: int, expected: tuple[int, ...]) -> None:
+    """A prompt is turned round, however short it is."""
+    assert turned((1, 2, 3), by) == expected
+    assert turned((), by) == ()
