@@ -281,4 +281,13 @@ SUITES: Final = (
     ),
 )
 
-BY_NAME: Final[Mapping[str, Suite]] = {suite.name: suite for suite in SUITES}
+TASK_LOSS: Final = Suite(  # of encoder–decoders alone; their other suites are in `seq2seq_suites`
+    "task_loss",
+    "Translations and summaries, loss",
+    "How surprised the model is by what people really wrote: nats per token of held-out translations and summaries.",
+    _of_kind(Kind.TRANSLATION, Kind.SUMMARY),
+    (Measure("loss", "loss per token", _elsewhere, 0.02, higher_is_better=False, unit="nats"),),
+    source="losses",
+)
+
+BY_NAME: Final[Mapping[str, Suite]] = {suite.name: suite for suite in (*SUITES, TASK_LOSS)}
