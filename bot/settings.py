@@ -175,6 +175,7 @@ class Settings(BaseSettings):
             api_key=self.remote.api_key.get_secret_value() if self.remote.api_key else "",
             tokenizer=self.remote.tokenizer,
             adapter_root=self.remote.adapter_root,
+            slots=self.remote.slots,
         )
 
 

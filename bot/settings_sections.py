@@ -164,6 +164,9 @@ class RemoteSection(Section):
     )
     tokenizer: str = Field("", description="Model reference that supplies tokenizer and template; empty = [model] reference.")
     adapter_root: str = Field("", description="The servers' own path of the adapter folder; empty = adapters are loaded there by hand.")
+    slots: int = Field(
+        0, ge=0, le=4096, description="Requests of one Kefu process on each server; 0 = the slots of llama.cpp, 64 on vLLM and SGLang."
+    )
 
 
 class SkillModelSection(Section):

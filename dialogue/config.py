@@ -34,6 +34,7 @@ class RemoteConfig:
     api_key: str = field(default="", repr=False)  # bearer token; empty = none is sent
     tokenizer: str = ""  # model reference that supplies tokenizer and template; empty = EngineConfig.model
     adapter_root: str = ""  # the server's own path of the adapter folder; empty = adapters are loaded there by hand
+    slots: int = 0  # requests of this process that run on each server at once; 0 = what llama.cpp says, 64 on vLLM and SGLang
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,16 @@
 """RemoteEngine: servers that stream completions of token ids, on one machine or many.
 
-    generate ─► ranked(servers, cache_key) ─► POST /v1/completions ─► server-sent events ─► TextDelta …, GenerationFinished
+    generate ─► a slot on a server ─► POST /v1/completions ─► server-sent events ─► TextDelta …, GenerationFinished
 
-A conversation stays on one server, where its KV lies; another one takes over only when that server fails before its first
-token. After the first token nothing is tried again here: the caller decides. Closing the stream cancels on the server.
+A conversation stays on one server, where its KV lies; another one takes over when that server is full, or fails before its
+first token. After the first token nothing is tried again here: the caller decides. Closing the stream cancels on the server.
 """
 
 import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 
 import httpx2
@@ -20,8 +20,9 @@ from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, Generatio
 from dialogue.engine.remote_call import RemoteCall, RemoteTimeouts
 from dialogue.engine.remote_examine import Encode
 from dialogue.engine.remote_fleet import Fleet
+from dialogue.engine.remote_seats import Seats
 from dialogue.engine.remote_servers import ServerFacts, ServerKind, completion_body
-from dialogue.engine.replicas import Replica, ranked
+from dialogue.engine.replicas import Replica
 from dialogue.errors import AdapterUnknown, DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, RequestTooLong
 
 
@@ -49,9 +50,10 @@ class RemoteEngine:
             trust_env=False,
         )
         self._fleet = Fleet(config, self._client, encode, self._timeouts, clock)
-        self._salt_key = secrets.token_bytes(32)
+        self._seats = Seats(self._fleet.replicas, clock)
+        self._salt_key = salt_key(config.api_key)
         self._info: EngineInfo | None = None
-        self._reviver: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._running = 0
         self._closed = False
 
@@ -61,7 +63,7 @@ class RemoteEngine:
             raise EngineUnavailable("the engine is closed")
         if self._info is None:
             self._info = await self._fleet.start()
-            self._reviver = asyncio.create_task(self._keep_reviving())
+            self._looking = asyncio.create_task(self._keep_looking())
         return self._info
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -69,9 +71,11 @@ class RemoteEngine:
         self._check(request)
         deadline = self._clock() + request.deadline_s
         refusals: list[EngineError] = []
+        tried: set[str] = set()
         self._running += 1
         try:
-            for replica in ranked(self._fleet.replicas, request.cache_key or request.request_id, self._clock()):
+            while (replica := await self._seat(request, tried, deadline, refusals)) is not None:
+                tried.add(replica.url)
                 begun = False
                 try:
                     async with aclosing(self._attempt(replica, request, deadline)) as events:
@@ -86,6 +90,8 @@ class RemoteEngine:
                         raise refusals[-1] from None
                 else:
                     return
+                finally:
+                    self._seats.leave(replica)
             raise worth_telling(refusals)
         finally:
             self._running -= 1
@@ -97,22 +103,36 @@ class RemoteEngine:
     def health(self) -> EngineHealth:
         replicas = self._fleet.replicas
         answering = sum(replica.facts is not None for replica in replicas)
-        troubles = "".join(f"; {replica.label} {replica.detail}" for replica in replicas if replica.detail)
+        troubled = [replica for replica in replicas if replica.facts is None or replica.is_resting(self._clock())]
+        troubles = "".join(f"; {replica.label} {replica.detail}" for replica in troubled if replica.detail)
         ready = self._info is not None and not self._closed and answering > 0
-        return EngineHealth(ready, f"{answering} of {len(replicas)} servers answer{troubles}", running=self._running)
+        said = f"{answering} of {len(replicas)} servers answer{troubles}"
+        return EngineHealth(ready, said, running=self._running - self._seats.waiting, waiting=self._seats.waiting)
 
     async def close(self) -> None:
         """Break off what runs and leave the servers. Idempotent."""
         self._closed = True
-        if self._reviver is not None:
-            self._reviver.cancel()
-            await asyncio.gather(self._reviver, return_exceptions=True)
+        self._seats.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._client.aclose()
 
-    async def _keep_reviving(self) -> None:
+    async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(self._timeouts.revive_s)
-            await self._fleet.revive()
+            await asyncio.sleep(self._timeouts.look_s)
+            await self._fleet.look()
+            self._seats.look()
+
+    async def _seat(
+        self, request: GenerationRequest, tried: Collection[str], deadline: float, refusals: list[EngineError]
+    ) -> Replica | None:
+        """Wait for a slot on a server that was not tried; None when there is none, or all that are left asked for a pause."""
+        try:
+            return await self._seats.take(request.cache_key or request.request_id, tried, deadline)
+        except EngineOverloaded as error:
+            refusals.append(error)
+            return None
 
     def _check(self, request: GenerationRequest) -> None:
         if self._info is None or self._closed:
@@ -133,7 +153,9 @@ class RemoteEngine:
         """Stream one generation from one server."""
         facts = replica.facts or await self._examined(replica, deadline)
         salt = hmac.new(self._salt_key, (request.cache_key or request.request_id).encode(), "sha256").hexdigest()
-        handle = None if request.adapter is None else replica.adapters.get(request.adapter)
+        if request.adapter is not None and request.adapter not in replica.adapters:
+            raise AdapterUnknown(f"was not given the adapter {request.adapter!a} yet")
+        handle = None if request.adapter is None else replica.adapters[request.adapter]
         call = RemoteCall(
             client=self._client,
             url=f"{replica.url}/v1/completions",
@@ -145,14 +167,19 @@ class RemoteEngine:
             keep_alive=facts.kind is not ServerKind.LLAMACPP,  # llama.cpp drops a connection that has carried a stream
             clock=self._clock,
         )
-        replica.running += 1
-        try:
-            async with aclosing(call.stream()) as events:
-                async for event in events:
-                    replica.succeeded()
-                    yield event
-        finally:
-            replica.running -= 1
+        async with aclosing(call.stream()) as events:
+            async for event in events:
+                replica.answered()
+                yield event
+
+
+def salt_key(api_key: str) -> bytes:
+    """Return the secret behind the cache salts.
+
+    Processes that share a key share it, so that whichever of them has the next message of a conversation finds its KV again.
+    Without a key, every process keeps its own.
+    """
+    return hmac.digest(api_key.encode(), b"kefu cache salt", "sha256") if api_key else secrets.token_bytes(32)
 
 
 def worth_telling(refusals: Sequence[EngineError]) -> EngineError:

@@ -32,7 +32,8 @@ class RemoteTimeouts:
     examine_s: float = 30.0  # all questions at the start
     first_token_s: float = 60.0  # a long prompt on a busy server
     between_tokens_s: float = 30.0
-    revive_s: float = 5.0  # between two looks at servers that failed
+    health_s: float = 10.0  # the answer of an idle server that is asked how it is
+    look_s: float = 5.0  # between two looks at servers that failed or have nothing to do
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,7 @@ class ServerProbe:
 
     async def examine(self, encode: Encode | None) -> ServerFacts:
         """Return the server's facts if it can serve. Raises EngineUnavailable."""
-        models = await self._get("/v1/models")
-        if models is None:
-            raise EngineUnavailable("has no page /v1/models: it is not vLLM, SGLang or llama.cpp")
-        props, version = await self._get("/props") or {}, await self._get("/version") or {}
-        facts = facts_from(models, self._model, props, version, await self._loras())
+        facts = await self.facts()
         await self._check_ids()
         if encode is not None:
             await self._check_tokenizer(facts, encode)
@@ -52,6 +48,14 @@ class ServerProbe:
             log.warning("remote_server_old", server=self._label, version=facts.version)
         log.info("remote_server_examined", server=self._label, kind=str(facts.kind), context_tokens=facts.context_tokens, slots=facts.slots)
         return facts
+
+    async def facts(self) -> ServerFacts:
+        """Return what the server says of itself now. Raises EngineUnavailable."""
+        models = await self._get("/v1/models")
+        if models is None:
+            raise EngineUnavailable("has no page /v1/models: it is not vLLM, SGLang or llama.cpp")
+        props, version = await self._get("/props") or {}, await self._get("/version") or {}
+        return facts_from(models, self._model, props, version, await self._loras())
 
     async def _check_ids(self) -> None:
         """Refuse a server that takes token ids for something else."""
@@ -91,6 +95,13 @@ class ServerProbe:
             return json.loads(data) if status == httpx2.codes.OK else None
         except ValueError:
             return None
+
+
+async def check_health(client: httpx2.AsyncClient, url: str) -> None:
+    """Ask a server how it is; a proxy that hides the page is content too. Raises EngineUnavailable."""
+    status, _ = await _exchange(client, "GET", f"{url}/health", None)
+    if status >= 500:
+        raise EngineUnavailable(f"answered {status} at /health")
 
 
 async def load_adapter_there(client: httpx2.AsyncClient, url: str, kind: ServerKind, name: str, path: str) -> bool:

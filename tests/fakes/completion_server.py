@@ -41,6 +41,8 @@ class CompletionServer:
     behaviours: list[Behaviour] = field(default_factory=list)  # for the next completions, then `tell`
     tokenize: Callable[[str], list[int]] | None = None  # None = no such page
     takes_ids: bool = True
+    health: int = 200  # status of /health
+    is_down: bool = False  # every connection is dropped without an answer
     keys: set[str] = field(default_factory=set)  # accepted bearer tokens; empty = nobody is asked
     url: str = ""
     seen: list[SeenRequest] = field(default_factory=list)
@@ -54,6 +56,8 @@ class CompletionServer:
         """Answer the requests of one connection."""
         try:
             while (request := await _read_request(reader)) is not None:
+                if self.is_down:
+                    return
                 self.seen.append(request)
                 if request.path == "/v1/completions" and request.body.get("stream"):
                     behaviour = self.behaviours.pop(0) if self.behaviours else tell("Hello", " world", "!")
@@ -80,6 +84,8 @@ class CompletionServer:
         match request.path:
             case _ if not known:
                 return 401, {"error": "Unauthorized"}
+            case "/health":
+                return self.health, {}
             case "/v1/models":
                 cards: list[Json] = [{"id": self.model, "owned_by": self.kind, "root": "/models/base", "max_model_len": self.context}]
                 cards += [{"id": name, "owned_by": self.kind, "root": path, "parent": self.model} for name, path in self.adapters.items()]

@@ -2,11 +2,8 @@
 
 import asyncio
 import re
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,27 +11,20 @@ from structlog.testing import capture_logs
 
 from dialogue.config import RemoteConfig
 from dialogue.engine.base import (
-    AdapterRef,
     FinishReason,
-    GenerationFinished,
-    GenerationRequest,
     SamplingParams,
     TextDelta,
 )
 from dialogue.engine.remote import RemoteEngine
-from dialogue.engine.remote_call import RemoteTimeouts
 from dialogue.errors import (
-    AdapterRejected,
-    AdapterUnknown,
     DeadlineExceeded,
     EngineOverloaded,
     EngineUnavailable,
     RequestTooLong,
 )
-from tests.dialogue.engine.adapter_folders import write_adapter
+from tests.dialogue.engine.remote_scene import ASK, KEY, OFTEN, QUICK, answer, engine_at, two_servers, until_health
 from tests.fakes.completion_server import (
     Behaviour,
-    CompletionServer,
     SeenRequest,
     begin_stream,
     choice,
@@ -44,38 +34,11 @@ from tests.fakes.completion_server import (
     refuse,
     reset,
     say,
+    send_event,
     send_json,
     tell,
     then,
 )
-
-KEY = "sk-very-secret-4711"
-QUICK = RemoteTimeouts(connect_s=1.0, first_token_s=0.05, between_tokens_s=0.05, revive_s=3600)
-PATIENT = RemoteTimeouts(revive_s=3600)
-GREEDY = SamplingParams(max_tokens=8, temperature=0)
-ASK = GenerationRequest("r1", (5, 6, 7, 8), GREEDY, cache_key="conversation-1", deadline_s=20)
-
-
-@asynccontextmanager
-async def engine_at(
-    *servers: CompletionServer, timeouts: RemoteTimeouts = PATIENT, clock: Callable[[], float] = time.monotonic, adapter_root: str = ""
-) -> AsyncIterator[RemoteEngine]:
-    """Start an engine in front of servers."""
-    urls = tuple(server.url for server in servers)
-    engine = RemoteEngine(RemoteConfig(urls, "base", KEY, adapter_root=adapter_root), timeouts=timeouts, clock=clock)
-    try:
-        await engine.start()
-        yield engine
-    finally:
-        await engine.close()
-
-
-async def answer(engine: RemoteEngine, request: GenerationRequest = ASK) -> tuple[str, GenerationFinished]:
-    """Return the text and the last event of a generation."""
-    events = [event async for event in engine.generate(request)]
-    last = events[-1]
-    assert isinstance(last, GenerationFinished)
-    return "".join(event.text for event in events if isinstance(event, TextDelta)), last
 
 
 async def test_an_answer() -> None:
@@ -145,15 +108,30 @@ async def test_failures_are_typed(name: str) -> None:
 
 async def test_when_to_come_back() -> None:
     """Retry-After of a 429 is handed on; without one it is a few seconds."""
-    async with (
-        completion_server(behaviours=[refuse(429, headers="Retry-After: 7\r\n"), refuse(429)]) as server,
-        engine_at(server) as engine,
-    ):
+    now = [0.0]
+    behaviours = [refuse(429, headers="Retry-After: 7\r\n"), refuse(429)]
+    async with completion_server(behaviours=behaviours) as server, engine_at(server, clock=lambda: now[0]) as engine:
         with pytest.raises(EngineOverloaded) as told:
             await answer(engine)
+        now[0] = 7.0
         with pytest.raises(EngineOverloaded) as untold:
             await answer(engine)
     assert (told.value.retry_after_s, untold.value.retry_after_s) == (7.0, 5.0)
+
+
+async def test_nobody_is_asked_before_the_time_it_said() -> None:
+    """Inside a Retry-After no request goes out: the caller hears what is left of it; afterwards the server is asked again."""
+    now = [0.0]
+    refusal = refuse(429, headers="Retry-After: 7\r\n")
+    async with completion_server(behaviours=[refusal]) as server, engine_at(server, clock=lambda: now[0]) as engine:
+        for moment, left in ((0.0, 7.0), (5.0, 2.0)):
+            now[0] = moment
+            with pytest.raises(EngineOverloaded, match="too much to do") as caught:
+                await answer(engine)
+            assert caught.value.retry_after_s == left
+        assert len(server.completions()) == 1
+        now[0] = 7.0
+        assert (await answer(engine))[0] == "Hello world!"
 
 
 async def test_the_deadline_holds() -> None:
@@ -161,6 +139,22 @@ async def test_the_deadline_holds() -> None:
     async with completion_server(behaviours=[_hang_at_once]) as server, engine_at(server) as engine:
         with pytest.raises(DeadlineExceeded):
             await answer(engine, replace(ASK, deadline_s=0.05))
+
+
+async def _trickle(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+    await begin_stream(writer)
+    while True:
+        await send_event(writer, choice("drop "))
+        await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_trickles() -> None:
+    """A server that is slow but never silent is ended by the deadline, and hears that nobody listens."""
+    async with completion_server(behaviours=[_trickle]) as server, engine_at(server, timeouts=QUICK) as engine:
+        with pytest.raises(DeadlineExceeded):
+            await answer(engine, replace(ASK, deadline_s=0.1))
+        async with asyncio.timeout(5):
+            await server.hung_up.wait()
 
 
 async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:
@@ -189,16 +183,6 @@ async def test_another_server_takes_over_before_the_first_token() -> None:
             first.behaviours.append(behaviour)
             assert (await answer(engine))[0] == "Hello world!"
             assert (len(first.completions()), len(second.completions())) == (1, 1)
-
-
-@asynccontextmanager
-async def two_servers() -> AsyncIterator[tuple[CompletionServer, CompletionServer, RemoteEngine]]:
-    """Two servers, the first of which is where ASK goes, and an engine before them."""
-    async with completion_server() as one, completion_server() as other, engine_at(one, other, timeouts=QUICK) as engine:
-        await answer(engine)
-        first, second = (one, other) if one.completions() else (other, one)
-        first.seen.clear()
-        yield first, second, engine
 
 
 async def test_nothing_is_repeated_after_the_first_token() -> None:
@@ -248,19 +232,40 @@ async def test_a_conversation_stays_on_its_server() -> None:
 
 
 async def test_a_server_that_comes_later() -> None:
-    """One of two servers is enough to start; the other is used once it is there."""
+    """One of two servers is enough to start; the other is used once it is there, and counts among the slots from the start."""
     async with completion_server() as gone:
         port = int(gone.url.rpartition(":")[2])
     now = [0.0]
-    async with (
-        completion_server() as there,
-        engine_at(gone, there, timeouts=replace(PATIENT, revive_s=0.01), clock=lambda: now[0]) as engine,
-    ):
+    async with completion_server() as there, engine_at(gone, there, timeouts=OFTEN, clock=lambda: now[0], slots=3) as engine:
         assert engine.health().detail.startswith("1 of 2")
+        assert (await engine.start()).slots == 6
         now[0] += 2.0
-        async with completion_server(port), asyncio.timeout(10):
-            while not engine.health().detail.startswith("2 of 2"):  # noqa: ASYNC110 - health() is a snapshot
+        async with completion_server(port):
+            await until_health(engine, "2 of 2")
+
+
+async def test_an_idle_server_that_falls_ill() -> None:
+    """A server that nobody uses is asked how it is: when it is ill or gone, no conversation has to find out."""
+    now = [0.0]
+    async with two_servers() as (first, second, _), engine_at(first, second, timeouts=OFTEN, clock=lambda: now[0]) as engine:
+        for ill in ({"health": 503}, {"is_down": True}):
+            vars(first).update(ill)
+            await until_health(engine, "1 of 2")
+            first.seen.clear()
+            await answer(engine)
+            assert first.completions() == []
+            vars(first).update(health=200, is_down=False)
+            now[0] += 60.0
+            await until_health(engine, "2 of 2")
+
+
+async def test_a_proxy_that_hides_the_health_page() -> None:
+    """A page that is not there says nothing against the server behind it."""
+    async with completion_server(health=404) as server, engine_at(server, timeouts=OFTEN) as engine:
+        async with asyncio.timeout(10):
+            while sum(request.path == "/health" for request in server.seen) < 2:  # noqa: ASYNC110 - a list of the fake
                 await asyncio.sleep(0.01)
+        assert engine.health().detail == "1 of 1 servers answer"
 
 
 BODIES: dict[str, dict[str, object]] = {
@@ -295,16 +300,17 @@ async def test_what_is_sent(kind: str) -> None:
     assert "stop" not in second
 
 
-async def test_cache_salts() -> None:
-    """A salt belongs to one conversation of one process: the same for its turns, another for another, never the key itself."""
+@pytest.mark.parametrize(("key", "different"), [("", 6), (KEY, 3)], ids=["without a key", "with one key"])
+async def test_cache_salts(key: str, different: int) -> None:
+    """A salt is the same for the turns of a conversation, and in every process with the same key; another one for another."""
     async with completion_server() as server:
         for _ in range(2):
-            async with engine_at(server) as engine:
-                for key in ("a", "a", "b", ""):
-                    await answer(engine, replace(ASK, cache_key=key))
+            async with engine_at(server, api_key=key) as engine:
+                for conversation in ("a", "a", "b", ""):
+                    await answer(engine, replace(ASK, cache_key=conversation))
         salts = [request.body["cache_salt"] for request in server.completions()]
     assert salts[0] == salts[1]
-    assert len(set(salts)) == 6
+    assert len(set(salts)) == different
     assert not any("conversation" in salt for salt in salts)
 
 
@@ -399,73 +405,6 @@ def test_addresses_with_secrets_are_refused(url: str) -> None:
     with pytest.raises(EngineUnavailable) as caught:
         RemoteEngine(RemoteConfig((url,), "base"))
     assert "pass@" not in str(caught.value)
-
-
-ROOT = "/srv/adapters"
-
-
-@pytest.mark.parametrize(("kind", "page"), [("vllm", "/v1/load_lora_adapter"), ("sglang", "/load_lora_adapter")])
-async def test_an_adapter_is_loaded_at_run_time(tmp_path: Path, kind: str, page: str) -> None:
-    """A server is asked to load the release from the folder that it sees; requests then name it as the server wants."""
-    folder = write_adapter(tmp_path / "r-7")
-    async with completion_server(kind=kind, loadable={f"{ROOT}/r-7"}) as server, engine_at(server, adapter_root=ROOT) as engine:
-        await engine.set_adapters([AdapterRef("release-7", str(folder))])
-        await answer(engine, replace(ASK, adapter="release-7"))
-        await answer(engine)
-        adapted, plain = (request.body for request in server.completions())
-        assert [request.body for request in server.seen if request.path == page] == [{"lora_name": "release-7", "lora_path": f"{ROOT}/r-7"}]
-    assert (adapted["model"], adapted.get("lora_path")) == (("release-7", None) if kind == "vllm" else ("base", "release-7"))
-    assert (plain["model"], plain.get("lora_path")) == ("base", None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "config", "scale", "words"),
-    [
-        ({}, {}, 1.0, "did not load"),
-        ({"loadable": {f"{ROOT}/a"}}, {"bias": "all"}, 1.0, "bias"),
-        ({"loadable": {f"{ROOT}/a"}}, None, 1.0, "not there"),
-        ({"loadable": {f"{ROOT}/a"}}, {}, 0.5, "scale"),
-        ({"adapters": {"r": "/elsewhere"}}, {}, 1.0, "another adapter"),
-    ],
-    ids=["not allowed", "unsafe folder", "no folder", "scaled", "another of that name"],
-)
-async def test_adapters_that_are_rejected(
-    tmp_path: Path, settings: dict[str, Any], config: dict[str, object] | None, scale: float, words: str
-) -> None:
-    """An adapter that the server does not load, that is unsafe or that would be another one is rejected; the old ones stay."""
-    folder = tmp_path / "a"
-    if config is not None:
-        write_adapter(folder, config=config)
-    async with completion_server(**settings) as server, engine_at(server, adapter_root=ROOT) as engine:
-        with pytest.raises(AdapterRejected, match=words):
-            await engine.set_adapters([AdapterRef("r", str(folder), scale)])
-        with pytest.raises(AdapterUnknown):
-            await answer(engine, replace(ASK, adapter="r"))
-        assert (await answer(engine))[0]
-
-
-async def test_adapters_without_a_root() -> None:
-    """Without remote.adapter_root an adapter must have been loaded by hand, and is then used by its name."""
-    async with completion_server(adapters={"by-hand": "/x"}) as server, engine_at(server) as engine:
-        await engine.set_adapters([AdapterRef("by-hand", "/nowhere")])
-        await answer(engine, replace(ASK, adapter="by-hand"))
-        assert server.completions()[0].body["model"] == "by-hand"
-        with pytest.raises(AdapterRejected, match="adapter_root"):
-            await engine.set_adapters([AdapterRef("other", "/nowhere")])
-
-
-async def test_a_server_that_lost_an_adapter(tmp_path: Path) -> None:
-    """A server that was restarted and forgot a release says so once; then it is examined and given the release again."""
-    folder = write_adapter(tmp_path / "r")
-    lost = refuse(404, "The model `release` does not exist.")
-    async with completion_server(loadable={f"{ROOT}/r"}) as server, engine_at(server, adapter_root=ROOT) as engine:
-        await engine.set_adapters([AdapterRef("release", str(folder))])
-        server.adapters.clear()
-        server.behaviours.append(lost)
-        with pytest.raises(AdapterUnknown):
-            await answer(engine, replace(ASK, adapter="release"))
-        assert (await answer(engine, replace(ASK, adapter="release")))[0] == "Hello world!"
-        assert server.adapters == {"release": f"{ROOT}/r"}
 
 
 async def test_a_broken_last_character_is_dropped() -> None:
