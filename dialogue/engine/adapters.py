@@ -136,6 +136,13 @@ def inspect_adapter(folder: Path) -> InspectedAdapter:
     return InspectedAdapter(config, _digest(config_bytes, weights), pins)
 
 
+def adapter_digest(folder: Path) -> str:
+    """Return the hash of an adapter's two files, of whatever kind it is; nothing in them is looked at. Raises AdapterRejected."""
+    with _opened(folder) as descriptor:
+        _check_entries(descriptor)
+        return _digest(_read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES), _read(descriptor, WEIGHTS_FILE, MAX_WEIGHTS_BYTES))
+
+
 def _digest(config: bytes, weights: bytes) -> str:
     return hashlib.sha256(hashlib.sha256(config).digest() + hashlib.sha256(weights).digest()).hexdigest()
 
@@ -283,14 +290,15 @@ def _pairs(tensors: Mapping[str, Matrix], config: AdapterConfig, base: BaseModel
 
 def load_named(
     folder: Path, base: BaseModelFacts, kind: type[Config], shapes_of: Callable[[Config], Mapping[str, tuple[int, int]]]
-) -> tuple[Config, dict[str, Matrix]]:
-    """Return configuration and tensors of an adapter for a model whose layers have other names than those of decoders.
+) -> tuple[Config, dict[str, Matrix], str]:
+    """Return configuration, tensors and hash of an adapter for a model whose layers have other names than those of decoders.
 
     `shapes_of` says which tensors a configuration promises, by name; exactly those must be there. Raises AdapterRejected.
     """
     with _opened(folder) as descriptor:
         _check_entries(descriptor)
-        config = parse_lora_config(_read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES), kind)
+        config_bytes = _read(descriptor, CONFIG_FILE, MAX_CONFIG_BYTES)
+        config = parse_lora_config(config_bytes, kind)
         shapes = shapes_of(config)
         largest = 8 + MAX_HEADER_BYTES + 4 * sum(rows * columns for rows, columns in shapes.values())
         weights = _read(descriptor, WEIGHTS_FILE, min(MAX_WEIGHTS_BYTES, largest))
@@ -298,4 +306,4 @@ def load_named(
     tensors = {name: _matrix(name, entry["dtype"], tuple(entry["shape"]), entry["data"], shapes) for name, entry in _parsed(weights)}
     if len(tensors) != len(shapes):
         raise AdapterRejected(f"The adapter holds {len(tensors)} tensors; its targets and the base model ask for {len(shapes)}.")
-    return config, tensors
+    return config, tensors, _digest(config_bytes, weights)

@@ -33,7 +33,8 @@ def agree(
     room = load("finetune.evaluation.run_agreement")
     sources = ModelSources(program.index_url, program.hub_url, program.hub_token)
     with ProgressBar() as bar:
-        found = room.run_agreement(room.Terms(run, data, prompts, tokens, program.engine, sources), bar.update)
+        terms = load("finetune.evaluation.subject").Terms(run, data, prompts, tokens, program.engine, sources)
+        found = room.run_agreement(terms, bar.update)
     for agreement in found:
         _show(agreement)
     if as_json:

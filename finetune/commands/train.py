@@ -56,7 +56,6 @@ def _show(run: Path, *, as_json: bool) -> None:
         before = f" (base {result.base_held_out_loss:.4f})" if result.base_held_out_loss is not None else ""
         typer.echo(f"Held-out loss {result.held_out_loss:.4f}{before} nats per trained token after {result.steps} steps.")
     typer.echo(f"Adapter: {run / 'adapter'}")
-    if manifest.recipe.train.architecture == "decoder":
-        typer.echo(f"Next: kefu finetune evaluate --run {run}")
-    else:
-        typer.echo('Next: let a skill use it, by [skills.translate] engine = "seq2seq", model and adapter in kefu.toml.')
+    typer.echo(f"Next: kefu finetune evaluate --run {run}")
+    if manifest.recipe.train.architecture == "seq2seq":
+        typer.echo('A skill uses it by [skills.translate] engine = "seq2seq", model and adapter in kefu.toml.')

@@ -10,7 +10,7 @@ Ids that decode to one text are not told apart, and where two answers part is fo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -21,6 +21,7 @@ from finetune.evaluation.answers import Answer, Question, ask
 TIE: Final = 1e-3  # logits: below this the two likeliest tokens are equally likely, and rounding decides between them
 
 OnStep = Callable[[], None]
+Decode = Callable[[Sequence[int]], str]  # tokens of an answer → its text, control tokens left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,16 @@ class Agreement:
         return not self.exact or all(divergence.is_tie for divergence in self.divergences)
 
 
-class GreedySpeaker:
+class Speaker(Protocol):
     """Answers greedily with a model of the training process."""
+
+    def speak(self, question: Question) -> Spoken:
+        """Return the likeliest tokens up to the end of the answer or the limit of the question."""
+        ...
+
+
+class GreedySpeaker:
+    """Implements `Speaker` for decoders."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self._model = model.eval()
@@ -94,18 +103,16 @@ class GreedySpeaker:
         return Spoken(tuple(ids), tuple(gaps))
 
 
-def compare(
-    name: str, spoken: Sequence[tuple[Question, Spoken]], answers: Sequence[Answer], tokenizer: Tokenizer, *, exact: bool
-) -> Agreement:
+def compare(name: str, spoken: Sequence[tuple[Question, Spoken]], answers: Sequence[Answer], decode: Decode, *, exact: bool) -> Agreement:
     """Return the agreement of an engine's answers with what the training process said."""
     divergences: list[Divergence] = []
     matched = 0
     for (question, ours), theirs in zip(spoken, answers, strict=True):
-        expected = tokenizer.decode(ours.ids, skip_special=True).strip()
+        expected = decode(ours.ids).strip()
         if theirs.text == expected:
             matched += len(ours.ids)
             continue
-        at = _parting(ours.ids, theirs.text, tokenizer)
+        at = _parting(ours.ids, theirs.text, decode)
         matched += at
         divergences.append(Divergence(question.sample.id, at, ours.gaps[min(at, len(ours.gaps) - 1)], expected, theirs.text))
     return Agreement(name, exact, len(answers), sum(len(ours.ids) for _, ours in spoken), matched, tuple(divergences))
@@ -120,7 +127,7 @@ async def ask_engine(engine: Engine, questions: Sequence[Question], adapter: str
     return answers
 
 
-def _parting(ids: Sequence[int], said: str, tokenizer: Tokenizer) -> int:
+def _parting(ids: Sequence[int], said: str, decode: Decode) -> int:
     """Return how many tokens of `ids` the text `said` begins with."""
-    pieces = [tokenizer.decode(ids[:end], skip_special=True).lstrip() for end in range(1, len(ids) + 1)]
+    pieces = [decode(ids[:end]).lstrip() for end in range(1, len(ids) + 1)]
     return sum(1 for _ in takewhile(said.startswith, pieces))

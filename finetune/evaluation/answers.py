@@ -5,9 +5,10 @@ two examples before the question; adapters are not.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from dialogue.config import DialogueConfig
 from dialogue.engine.base import Engine, FinishReason, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
@@ -29,6 +30,7 @@ class Question:
     sample: Sample
     prompt: tuple[int, ...]
     max_tokens: int
+    decoder_prompt: tuple[int, ...] = ()  # encoder–decoders only: what the answer begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,30 @@ class Answer:
     generation_ms: float
 
 
+class Prompts(Protocol):
+    """What makes the prompts of one model, as the chat makes them."""
+
+    @property
+    def penalty(self) -> float:
+        """What serving gives the engine as repetition penalty."""
+        ...
+
+    def question(self, sample: Sample, *, examples: bool = False) -> Question:
+        """Return the question of a sample, with `examples` shown before it. Raises Unrenderable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PromptMaker:
-    """Renders samples for one model with the recipe's settings."""
+    """Implements `Prompts` for a decoder with the recipe's settings."""
 
     renderer: RowRenderer
     config: DialogueConfig
     max_reply_tokens: int
+
+    @property
+    def penalty(self) -> float:
+        return self.config.repetition_penalty
 
     def question(self, sample: Sample, *, examples: bool = False) -> Question:
         """Return the question of a sample. Raises Unrenderable."""
@@ -75,15 +94,16 @@ def telling_part(sample: Sample) -> Sample:
     return sample if best == len(sample.turns) else replace(sample, turns=sample.turns[:best], passages=(), answer_passage=0)
 
 
-def make_questions(maker: PromptMaker, samples: Sequence[Sample]) -> tuple[list[Question], int]:
-    """Return the questions of the samples that can be rendered, and how many cannot."""
+def make_questions(maker: Prompts, samples: Sequence[Sample]) -> tuple[list[Question], Counter[str]]:
+    """Return the questions of the samples that can be rendered, and how many cannot, by the reason."""
     questions: list[Question] = []
+    unrendered: Counter[str] = Counter()
     for sample in samples:
         try:
             questions.append(maker.question(sample))
-        except Unrenderable:
-            continue
-    return questions, len(samples) - len(questions)
+        except Unrenderable as reason:
+            unrendered[str(reason)] += 1
+    return questions, unrendered
 
 
 def greedy(max_tokens: int, repetition_penalty: float) -> SamplingParams:
@@ -114,7 +134,13 @@ async def ask_all(
 async def ask(engine: Engine, question: Question, adapter: str | None, *, penalty: float, request_id: str) -> Answer:
     """Return one answer. Raises EngineError."""
     request = GenerationRequest(
-        request_id, question.prompt, greedy(question.max_tokens, penalty), adapter=adapter, fair_key=request_id, deadline_s=DEADLINE_S
+        request_id,
+        question.prompt,
+        greedy(question.max_tokens, penalty),
+        adapter=adapter,
+        fair_key=request_id,
+        deadline_s=DEADLINE_S,
+        decoder_prompt=question.decoder_prompt,
     )
     text: list[str] = []
     async for event in engine.generate(request):

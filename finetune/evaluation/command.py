@@ -12,9 +12,11 @@ from finetune.config import Recipe
 from finetune.errors import FinetuneError
 from finetune.evaluation.answers_file import write_answers
 from finetune.evaluation.evaluate import Evaluation, OnProgress
+from finetune.evaluation.order import Order
 from finetune.evaluation.register import active_adapter, register
 from finetune.evaluation.report import write_report
-from finetune.evaluation.run_evaluation import Order, run_evaluation
+from finetune.evaluation.run_evaluation import run_evaluation
+from finetune.evaluation.seq2seq_evaluation import run_seq2seq_evaluation
 from finetune.evaluation.verdict import Verdict, encode_verdict
 from finetune.training.run_folder import RunManifest, read_run
 
@@ -61,7 +63,8 @@ def evaluate_run(request: Request, program: ProgramConfig, sources: ModelSources
     _check_kind(run, request.run)
     incumbent = None if request.against_base else request.incumbent or serving_adapter(program, run)
     order = Order(_recipe(run, request), adapter, incumbent, request.data or Path(run.data.path), program.engine, sources)
-    evaluation = run_evaluation(order, tell)
+    evaluate = run_seq2seq_evaluation if run.recipe.train.architecture == "seq2seq" else run_evaluation
+    evaluation = evaluate(order, tell)
     folder = request.run / FOLDER
     write_folder(evaluation, run, request.run, folder)
     release = asyncio.run(register(evaluation.verdict, run, adapter, program)) if request.register else ""
@@ -75,8 +78,8 @@ def serving_adapter(program: ProgramConfig, run: RunManifest) -> Path | None:
 
 
 def _check_kind(run: RunManifest, folder: Path) -> None:
-    if run.kind != "lora" or run.recipe.train.architecture != "decoder":
-        raise FinetuneError(f"{folder} holds no LoRA adapter of a decoder, and only these are compared.")
+    if run.kind != "lora":
+        raise FinetuneError(f"{folder} holds no LoRA adapter, and only these are compared.")
 
 
 def write_folder(evaluation: Evaluation, run: RunManifest, run_folder: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Who is compared: the candidate, the adapter that answers customers now, and the base model alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -39,23 +40,25 @@ class Contender:
         return None if self.folder is None else AdapterRef(self.place.value, str(self.folder))
 
 
-def line_up(candidate: Path, incumbent: Path | None, model: ModelFiles, cache_dir: Path) -> tuple[Contender, ...]:
-    """Return the contenders, each adapter checked as serving checks it against `model`, a GGUF file. Raises FinetuneError."""
-    found = [_checked(Place.CANDIDATE, candidate, model, cache_dir)]
+Check = Callable[[Path], str]  # the hash of an adapter that fits the base; raises AdapterRejected for any other
+
+
+def line_up(candidate: Path, incumbent: Path | None, check: Check, model: str) -> tuple[Contender, ...]:
+    """Return the contenders, each adapter checked as serving checks it; `model` is what people call the base. Raises FinetuneError."""
+    found = [_checked(Place.CANDIDATE, candidate, check, f"It has to fit {model}, and be as training wrote it.")]
     if incumbent is not None:
-        found.append(_checked(Place.INCUMBENT, incumbent, model, cache_dir))
+        found.append(_checked(Place.INCUMBENT, incumbent, check, "Name another with --incumbent."))
     return (*found, Contender(Place.BASE))
 
 
-def _checked(place: Place, folder: Path, model: ModelFiles, cache_dir: Path) -> Contender:
+def fits_gguf(model: ModelFiles, cache_dir: Path) -> Check:
+    """Return the check of llama.cpp for adapters of `model`, a GGUF file."""
     served = ServedFiles(model.path, model.sha256, model.tokenizer_sha256, model.template_sha256)
+    return lambda folder: load_adapter(folder, served_facts(served, cache_dir)).sha256
+
+
+def _checked(place: Place, folder: Path, check: Check, hint: str) -> Contender:
     try:
-        adapter = load_adapter(folder, served_facts(served, cache_dir))
+        return Contender(place, folder, check(folder))
     except AdapterRejected as error:
-        hint = (
-            f"It has to fit {model.reference}, and be as training wrote it."
-            if place is Place.CANDIDATE
-            else "Name another with --incumbent."
-        )
         raise FinetuneError(f"The {place} {folder} cannot be evaluated: {error}", hint=hint) from error
-    return Contender(place, folder, adapter.sha256)

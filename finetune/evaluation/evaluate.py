@@ -10,21 +10,21 @@ Nothing here knows torch or llama.cpp: the meter of losses and the engine are ha
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Generic
 
 from dialogue.engine.base import Engine
 from finetune.config import Recipe
 from finetune.evaluation import scoring
-from finetune.evaluation.answers import Answer, PromptMaker, Question, ask, ask_all, make_questions, telling_part
+from finetune.evaluation.answers import Answer, Prompts, Question, ask, ask_all, make_questions, telling_part
 from finetune.evaluation.bootstrap import Counts
 from finetune.evaluation.contenders import Contender, Place
-from finetune.evaluation.losses import LossMeter
+from finetune.evaluation.loss_meter import LossMeter, R
 from finetune.evaluation.scoring import SuiteResult
-from finetune.evaluation.selection import chosen_suites, pick
+from finetune.evaluation.selection import chosen_suites, out_of_place, pick
 from finetune.evaluation.suites import SUITES, Suite, choose
 from finetune.evaluation.verdict import Provenance, Verdict, judge
-from finetune.rendering import Row, RowRenderer, Unrenderable
+from finetune.rendering import Unrenderable
 from finetune.samples import Sample
 
 TIMED_QUESTIONS: Final = 10
@@ -34,14 +34,15 @@ OnProgress = Callable[[str, int, int], None]  # what is done, so many, of so man
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What an evaluation works with."""
+class Material(Generic[R]):
+    """What an evaluation works with. R is what a model of its kind is trained on."""
 
     recipe: Recipe
     samples: Sequence[Sample]  # of the test split, and the built-in ones
     contenders: Sequence[Contender]
-    rows: RowRenderer  # as in training
-    prompts: PromptMaker
+    row: Callable[[Sample], R]  # as in training; raises Unrenderable
+    prompts: Prompts
+    suites: Sequence[Suite] = SUITES  # those that make sense for the kind of model
     slots: int = 4  # questions that the engine answers at the same time
 
 
@@ -79,10 +80,10 @@ def turned(prompt: Sequence[int], by: int) -> tuple[int, ...]:
     return (*prompt[by:], *prompt[:by])
 
 
-class Evaluator:
+class Evaluator(Generic[R]):
     """Runs the suites of one evaluation."""
 
-    def __init__(self, material: Material, engine: Engine, meter: LossMeter, tell: OnProgress) -> None:
+    def __init__(self, material: Material[R], engine: Engine, meter: LossMeter[R], tell: OnProgress) -> None:
         """`engine` is started, and has the adapters of all contenders."""
         self._material = material
         self._engine = engine
@@ -93,7 +94,10 @@ class Evaluator:
     async def run(self, provenance: Provenance) -> Evaluation:
         """Return the evaluation. Raises EngineError, and FinetuneError for a suite that does not exist."""
         recipe = self._material.recipe
-        suites = chosen_suites(recipe.evaluate.suites, recipe.evaluate.main)
+        wanted = (recipe.evaluate.suites, recipe.evaluate.main, self._material.suites)
+        suites = chosen_suites(*wanted)
+        if titles := out_of_place(*wanted):
+            self._skipped.append(f"Made for another kind of model: {'; '.join(titles)}.")
         picked = pick(self._material.samples, recipe.evaluate.samples, recipe.seed)
         results = [result for suite in suites if suite.source == "losses" for result in await self._losses(suite, picked)]
         asked = [suite for suite in suites if suite.source == "answers"]
@@ -106,10 +110,10 @@ class Evaluator:
         return Evaluation(self._verdict(results, provenance), tuple(results), tuple(questions), answers)
 
     async def _losses(self, suite: Suite, picked: Sequence[Sample]) -> list[SuiteResult]:
-        pairs: list[tuple[Sample, Row]] = []
+        pairs: list[tuple[Sample, R]] = []
         for sample in choose(suite, picked):
             with suppress(Unrenderable):
-                pairs.append((sample, self._material.rows.row(sample)))
+                pairs.append((sample, self._material.row(sample)))
         if not self._has_samples(suite, len(pairs)):
             return []
         counter = StepCounter(self._tell, suite.title, len(pairs) * len(self._material.contenders))
@@ -117,7 +121,7 @@ class Evaluator:
         sheet = {(suite.headline.name, each.place): await self._measured(each, rows, counter) for each in self._material.contenders}
         return [SuiteResult(suite, tuple(sample for sample, _ in pairs), sheet)]
 
-    async def _measured(self, contender: Contender, rows: Sequence[Row], counter: StepCounter) -> Counts:
+    async def _measured(self, contender: Contender, rows: Sequence[R], counter: StepCounter) -> Counts:
         sums: list[float] = []
         for loss in self._meter.measure(contender, rows):
             sums.append(loss)
@@ -130,8 +134,7 @@ class Evaluator:
         wanted = {sample.id for suite in suites for sample in choose(suite, picked)}
         samples = [telling_part(sample) for sample in picked if sample.id in wanted]
         questions, unrendered = make_questions(self._material.prompts, samples)
-        if unrendered:
-            self._skipped.append(f"{unrendered} samples are too long for a prompt.")
+        self._skipped += [f"{count} samples have no prompt: {reason}." for reason, count in unrendered.items()]
         return questions
 
     async def _answers(self, questions: Sequence[Question]) -> dict[Place, dict[str, Answer]]:
@@ -139,16 +142,14 @@ class Evaluator:
         found: dict[Place, dict[str, Answer]] = {}
         for contender in self._material.contenders:
             asked = [self._with_examples(question) for question in questions] if contender.place is Place.BASE else questions
-            penalty = self._material.prompts.config.repetition_penalty
-            given = await ask_all(
-                self._engine, asked, contender.adapter, penalty=penalty, at_once=self._material.slots, on_answer=progress.step
-            )
+            penalty, at_once = self._material.prompts.penalty, self._material.slots
+            given = await ask_all(self._engine, asked, contender.adapter, penalty=penalty, at_once=at_once, on_answer=progress.step)
             found[contender.place] = {question.sample.id: answer for question, answer in zip(asked, given, strict=True)}
         return found
 
     def _with_examples(self, question: Question) -> Question:
         """Return the question with two examples before it, if its suites ask for something that the base model never saw."""
-        if not any(suite.examples and suite.takes(question.sample) for suite in SUITES):
+        if not any(suite.examples and suite.takes(question.sample) for suite in self._material.suites):
             return question
         try:
             return self._material.prompts.question(question.sample, examples=True)
@@ -173,7 +174,7 @@ class Evaluator:
         return [scoring.judge_latency(suite, [question.sample for question in questions], given)]
 
     async def _timed(self, contender: Contender, question: Question, number: int) -> Answer:
-        short = Question(question.sample, turned(question.prompt, number + 1), min(question.max_tokens, TIMED_TOKENS))
+        short = replace(question, prompt=turned(question.prompt, number + 1), max_tokens=min(question.max_tokens, TIMED_TOKENS))
         return await ask(self._engine, short, contender.adapter, penalty=1.0, request_id=f"timed-{contender.place}-{number}")
 
     def _has_samples(self, suite: Suite, count: int) -> bool:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import peft
 import torch
@@ -19,16 +19,8 @@ from finetune.rendering import Row
 from finetune.training.base_model import load_weights
 
 
-class LossMeter(Protocol):
-    """What measures the loss of one contender."""
-
-    def measure(self, contender: Contender, rows: Sequence[Row]) -> Iterator[float]:
-        """Yield for each row the sum of the losses of its trained tokens, in nats."""
-        ...
-
-
 class TorchLosses:
-    """Implements `LossMeter` with one copy of the base model and the adapters of all contenders on it."""
+    """Implements `LossMeter` for decoders with one copy of the base model and the adapters of all contenders on it."""
 
     def __init__(self, folder: Path, contenders: Sequence[Contender]) -> None:
         """Load the model in `folder` and the adapters, which must have been checked. Raises ModelError and FinetuneError."""
@@ -60,6 +52,13 @@ def with_adapters(model: Any, contenders: Sequence[Contender]) -> Any:
     for contender in contenders:
         if contender.folder is not None:
             adapted = _with_adapter(adapted, contender.folder, contender.place.value)
+    return adapted
+
+
+def wearing(model: Any, contender: Contender) -> Any:
+    """Return the model with the adapter of one contender in effect for good. Raises FinetuneError."""
+    adapted = with_adapters(model, [contender])
+    adapted.set_adapter(contender.place.value)
     return adapted
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from dialogue.config import ProgramConfig
 from dialogue.engine.adapter_files import copy_adapter
-from dialogue.engine.adapters import inspect_adapter
+from dialogue.engine.adapters import adapter_digest
 from finetune.dataset import read_split
 from finetune.errors import FinetuneError
 from finetune.evaluation.verdict import Verdict, encode_verdict
@@ -91,5 +91,5 @@ def trained_skills(run: RunManifest) -> tuple[str, ...]:
 def _keep(source: Path, target: Path, sha256: str) -> None:
     """Copy an adapter to a new folder. Raises FinetuneError when it changed since it was judged."""
     copy_adapter(source, target)
-    if inspect_adapter(target).sha256 != sha256:
+    if adapter_digest(target) != sha256:
         raise FinetuneError(f"The adapter {source} was changed while it was evaluated.", hint="Evaluate it again.")

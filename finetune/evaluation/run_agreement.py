@@ -2,97 +2,87 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dialogue.config import EngineConfig
 from dialogue.engine.model_files import ModelFiles
-from dialogue.engine.model_sources import ModelSources
 from finetune.dataset import read_split
 from finetune.errors import FinetuneError
 from finetune.evaluation.agreement import Agreement, GreedySpeaker, Spoken, ask_engine, compare
 from finetune.evaluation.answers import Answer, Question, make_questions
-from finetune.evaluation.contenders import Contender, Place, line_up
+from finetune.evaluation.contenders import fits_gguf, line_up
 from finetune.evaluation.evaluate import OnProgress, StepCounter
 from finetune.evaluation.float_engine import build_float_engine, float_form
-from finetune.evaluation.losses import load_float, with_adapters, worn
-from finetune.evaluation.run_evaluation import build_material, context_tokens
+from finetune.evaluation.losses import load_float, wearing
+from finetune.evaluation.run_evaluation import build_prompts, context_tokens
 from finetune.evaluation.selection import pick
-from finetune.samples import Sample
-from finetune.training.base_model import BaseFiles, find_base
+from finetune.evaluation.seq2seq_agreement import seq2seq_subject
+from finetune.evaluation.subject import ServingForm, Subject, Terms
+from finetune.training.base_model import find_base
 from finetune.training.run_folder import RunManifest, read_run
 
-_FLOAT: Final = "llamacpp, float32"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How much is compared, and with what."""
-
-    run: Path
-    data: Path | None  # the dataset whose prompts are asked; None = the one that was trained on
-    prompts: int
-    tokens: int  # of one answer, at most
-    engine: EngineConfig
-    sources: ModelSources
+_TORCH: Final = "torch, float32"
 
 
 def run_agreement(terms: Terms, tell: OnProgress) -> tuple[Agreement, ...]:
     """Return the agreement of each engine. Raises FinetuneError, ModelError and EngineError."""
     run = read_run(terms.run)
-    base = find_base(run.recipe.model, terms.engine.cache_dir, terms.sources)
-    forms = _forms(base, terms.engine.cache_dir)
-    candidate = line_up(terms.run.absolute() / "adapter", None, forms[_FLOAT], terms.engine.cache_dir)[0]
-    questions = _questions(terms, run, base, candidate)
-    spoken = _speak(base, candidate, questions, tell)
+    subject = (seq2seq_subject if run.recipe.train.architecture == "seq2seq" else decoder_subject)(terms, run)
+    questions = _questions(terms, run, subject)
+    spoken = _speak(subject, questions, tell)
     found: list[Agreement] = []
-    for name, files in forms.items():
-        answers = asyncio.run(_answers(terms, name, files, candidate, questions, context_tokens(run.recipe, files), tell))
-        found.append(compare(name, spoken, answers, base.tokenizer, exact=name == _FLOAT))
+    for form in subject.forms:
+        answers = asyncio.run(_answers(form, subject, questions, tell))
+        found.append(compare(form.name, spoken, answers, subject.decode, exact=form.exact))
     return tuple(found)
 
 
-def _forms(base: BaseFiles, cache_dir: Path) -> dict[str, ModelFiles]:
-    """Return the files that engines on this machine can serve, by what people call them."""
-    forms = {_FLOAT: float_form(base.files, cache_dir)}
+def decoder_subject(terms: Terms, run: RunManifest) -> Subject:
+    """Return the adapter of a decoder: served on float32, and on the quantised file where its base is one. Raises FinetuneError."""
+    base = find_base(run.recipe.model, terms.engine.cache_dir, terms.sources)
+    floats = float_form(base.files, terms.engine.cache_dir)
+    candidate = line_up(terms.run.absolute() / "adapter", None, fits_gguf(floats, terms.engine.cache_dir), base.files.reference)[0]
+
+    def form(name: str, files: ModelFiles, *, exact: bool) -> ServingForm:
+        context = context_tokens(run.recipe, files)
+        return ServingForm(name, exact, partial(build_float_engine, terms.engine, files, context_tokens=context, slots=1))
+
+    forms = [form("llamacpp, float32", floats, exact=True)]
     if base.files.path.is_file():
-        forms[f"llamacpp, {base.files.path.name}"] = base.files
-    return forms
+        forms.append(form(f"llamacpp, {base.files.path.name}", base.files, exact=False))
+    return Subject(
+        candidate,
+        build_prompts(run.recipe, base, terms.tokens),
+        partial(base.tokenizer.decode, skip_special=True),
+        tuple(forms),
+        lambda: GreedySpeaker(wearing(load_float(base.folder), candidate), base.tokenizer),
+    )
 
 
-def _questions(terms: Terms, run: RunManifest, base: BaseFiles, candidate: Contender) -> list[Question]:
+def _questions(terms: Terms, run: RunManifest, subject: Subject) -> list[Question]:
     folder = terms.data or Path(run.data.path)
-    samples: Sequence[Sample] = read_split(folder, "test") or read_split(folder, "valid")
-    prompts = build_material(run.recipe, base, [candidate], samples).prompts
-    chosen = pick(samples, terms.prompts, run.recipe.seed)
-    questions, _ = make_questions(replace(prompts, max_reply_tokens=terms.tokens), chosen)
+    samples = read_split(folder, "test") or read_split(folder, "valid")
+    questions, _ = make_questions(subject.prompts, pick(samples, terms.prompts, run.recipe.seed))
     if not questions:
         raise FinetuneError(f"{folder} has no samples to ask about.", hint="Name another dataset with --data.")
     return questions[: terms.prompts]
 
 
-def _speak(base: BaseFiles, candidate: Contender, questions: Sequence[Question], tell: OnProgress) -> list[tuple[Question, Spoken]]:
-    model = with_adapters(load_float(base.folder), [candidate])
-    speaker = GreedySpeaker(model, base.tokenizer)
-    counter = StepCounter(tell, "torch, float32", len(questions))
-    with worn(model, candidate):
-        return [(question, _counted(speaker, question, counter)) for question in questions]
-
-
-def _counted(speaker: GreedySpeaker, question: Question, counter: StepCounter) -> Spoken:
-    spoken = speaker.speak(question)
-    counter.step()
+def _speak(subject: Subject, questions: Sequence[Question], tell: OnProgress) -> list[tuple[Question, Spoken]]:
+    speaker, counter = subject.open_speaker(), StepCounter(tell, _TORCH, len(questions))
+    spoken: list[tuple[Question, Spoken]] = []
+    for question in questions:
+        spoken.append((question, speaker.speak(question)))
+        counter.step()
     return spoken
 
 
-async def _answers(  # noqa: PLR0917 - what is asked of one engine
-    terms: Terms, name: str, files: ModelFiles, candidate: Contender, questions: Sequence[Question], context: int, tell: OnProgress
-) -> list[Answer]:
-    engine = build_float_engine(terms.engine, files, context_tokens=context, slots=1)
+async def _answers(form: ServingForm, subject: Subject, questions: Sequence[Question], tell: OnProgress) -> list[Answer]:
+    engine, candidate = form.build(), subject.candidate
     try:
-        await engine.set_adapters([reference for contender in (candidate,) if (reference := contender.reference)])
+        await engine.set_adapters([] if candidate.reference is None else [candidate.reference])
         await engine.start()
-        return await ask_engine(engine, questions, Place.CANDIDATE.value, StepCounter(tell, name, len(questions)).step)
+        return await ask_engine(engine, questions, candidate.adapter, StepCounter(tell, form.name, len(questions)).step)
     finally:
         await engine.close()

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from finetune.evaluation.suites import SUITES, Measure, Suite
+from finetune.evaluation.suites import BY_NAME, Measure, Suite
 from finetune.evaluation.verdict import Comparison, Score, Verdict, describe, short
 
 _COLUMNS: Final = ("suite", "measure", "candidate", "incumbent", "base", "gain", "interval")
@@ -31,7 +31,7 @@ def score_table(verdict: Verdict) -> Table:
     scores: Scores = {(score.suite, score.measure, score.model): score for score in verdict.scores}
     gains = {(each.suite, each.measure): each for each in verdict.comparisons if each.against == verdict.reference}
     table = Table(*_COLUMNS, box=None, pad_edge=False, header_style="bold")
-    for suite in SUITES:
+    for suite in BY_NAME.values():
         for measure in suite.measures:
             if (suite.name, measure.name, "candidate") in scores:
                 table.add_row(*(Text(cell) for cell in _row(suite, measure, scores, gains.get((suite.name, measure.name)))))

@@ -4,6 +4,7 @@ For engines that take no adapters, for DoRA, and for handing a model on.
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from finetune.training.gguf_export import export_gguf
 from finetune.training.gguf_model import Array, write_float_gguf
 from finetune.training.lora import adapted_layers, attach_trained
 from finetune.training.run_folder import RunManifest, read_run
+from finetune.training.seq2seq_merge import save_merged, seq2seq_base_of
 
 
 def merge(run: Path, target: Path, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES) -> Path:
@@ -26,9 +28,18 @@ def merge(run: Path, target: Path, cache_dir: Path, sources: ModelSources = PUBL
     """
     if target.exists():
         raise FinetuneError(f"{target} is there already.", hint="Name another folder with --out.")
-    base = base_of(read_run(run), cache_dir, sources)
-    write_whole(target, lambda folder: _save(run, base, folder))
+    write_whole(target, _writer(run, cache_dir, sources))
     return target
+
+
+def _writer(run: Path, cache_dir: Path, sources: ModelSources) -> Callable[[Path], None]:
+    """Return what writes the merged model into a folder, its base found already. Raises FinetuneError and ModelError."""
+    manifest = read_run(run)
+    if manifest.recipe.train.architecture == "seq2seq":
+        pairs_base = seq2seq_base_of(manifest, cache_dir, sources)
+        return lambda folder: save_merged(pairs_base, run / "adapter", folder)
+    base = base_of(manifest, cache_dir, sources)
+    return lambda folder: _save(run, base, folder)
 
 
 def merge_gguf(run: Path, target: Path, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES) -> Path:
@@ -43,11 +54,11 @@ def merge_gguf(run: Path, target: Path, cache_dir: Path, sources: ModelSources =
 
 
 def base_of(manifest: RunManifest, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES) -> BaseFiles:
-    """Return the base of a run, if it is still the one that was trained on. Raises FinetuneError and ModelError."""
+    """Return the decoder that a run was trained on, if it is still the same. Raises FinetuneError and ModelError."""
     if manifest.recipe.train.architecture != "decoder":
         raise FinetuneError(
-            f"{manifest.recipe.name} is an adapter of an encoder–decoder; these are not merged or exported.",
-            hint="Its engine loads the adapter as it is: name it as [skills.translate] adapter, for example.",
+            f"{manifest.recipe.name} is an adapter of an encoder–decoder, and llama.cpp serves no such models here.",
+            hint="The engine seq2seq loads it as it is, by [skills.translate] adapter; `kefu finetune merge` makes a whole model of it.",
         )
     base = find_base(manifest.base.reference, cache_dir, sources)
     if base.files.sha256 != manifest.base.sha256:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from dialogue.errors import RequestTooLong, TaskUnsupported
+from dialogue.prompt import Prompt
 from dialogue.skills.base import PromptPlan, Refusal, Skill
 from dialogue.task_prompt import TaskPromptBuilder
 from finetune.rendering import Unrenderable, skill_input
@@ -30,6 +31,11 @@ class Pair:
         """Tokens of both sides."""
         return len(self.source) + len(self.beginning) + len(self.reply) - 1
 
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that the loss counts."""
+        return len(self.reply)
+
 
 Bucket = tuple[Pair, ...]  # pairs that are computed at once
 
@@ -48,7 +54,7 @@ class PairExamples:
     @property
     def trained_tokens(self) -> int:
         """Tokens that the loss counts in one epoch."""
-        return sum(len(pair.reply) for pair in self.pairs)
+        return sum(pair.trained_tokens for pair in self.pairs)
 
     @property
     def fill_rate(self) -> float:
@@ -66,16 +72,23 @@ class PairRenderer:
     encode_reply: Callable[[str], tuple[int, ...]]
     longest: int  # tokens of one pair, at most
 
-    def pair(self, sample: Sample) -> Pair:
-        """Return the pair of a sample. Raises Unrenderable."""
+    def prompt(self, sample: Sample) -> Prompt:
+        """Return the prompt that the chat would make for a sample. Raises Unrenderable when that would lose something."""
         try:
             prompt = self.builder.build(self._plan(sample))
         except RequestTooLong:
             raise Unrenderable("too long") from None
         except TaskUnsupported:
             raise Unrenderable("a language or task that the model does not know") from None
+        if prompt.left_out:
+            raise Unrenderable("too long")
+        return prompt
+
+    def pair(self, sample: Sample) -> Pair:
+        """Return the pair of a sample. Raises Unrenderable."""
+        prompt = self.prompt(sample)
         pair = Pair(prompt.ids, prompt.decoder_ids, self.encode_reply(sample.answer))
-        if prompt.left_out or len(pair.reply) > prompt.reply_tokens or pair.tokens > self.longest:
+        if len(pair.reply) > prompt.reply_tokens or pair.tokens > self.longest:
             raise Unrenderable("too long")
         return pair
 

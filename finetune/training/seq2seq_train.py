@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def train_seq2seq(
     """
     recipe = plan.recipe
     with explained(plan.run):
-        base = find_seq2seq(recipe.model, plan, sources)
+        base = find_seq2seq(recipe.model, plan.cache_dir, sources)
         renderer = build_pair_renderer(base.codec, recipe)
         data = read_manifest(plan.dataset)
         learned, held_out = (
@@ -83,15 +84,15 @@ def train_seq2seq(
     return outcome
 
 
-def find_seq2seq(reference: str, plan: TrainingPlan, sources: ModelSources = PUBLIC_SOURCES) -> Seq2SeqBase:
+def find_seq2seq(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES) -> Seq2SeqBase:
     """Return the files of a model, fetched if they are not there yet. Any pair of languages may be learned. Raises ModelError."""
-    files = pull_seq2seq(reference, plan.cache_dir, sources=sources)
+    files = pull_seq2seq(reference, cache_dir, sources=sources)
     return Seq2SeqBase(files, Seq2SeqCodec(files.path, any_pair=True))
 
 
-def build_pair_renderer(codec: Seq2SeqCodec, recipe: Recipe) -> PairRenderer:
-    """Return the renderer of a model for pairs of at most the recipe's `row_tokens` tokens."""
-    tokens = recipe.train.row_tokens
+def build_pair_renderer(codec: Seq2SeqCodec, recipe: Recipe, row_tokens: int | None = None) -> PairRenderer:
+    """Return the renderer of a model for pairs of at most `row_tokens` tokens; None = as many as the recipe says."""
+    tokens = row_tokens or recipe.train.row_tokens
     return PairRenderer(
         load_skills(recipe.dialogue_config(), installed=()), TaskPromptBuilder(codec, 2 * tokens), codec.encode_reply, tokens
     )

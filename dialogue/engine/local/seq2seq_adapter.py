@@ -18,7 +18,9 @@ _PREFIX: Final = "base_model.model."  # PEFT's, before the name of each layer
 class Seq2SeqAdapter:
     """An adapter that fits its base: for each layer, by name, the update of its weights."""
 
-    def __init__(self, config: Seq2SeqAdapterConfig, tensors: Mapping[str, Matrix]) -> None:
+    def __init__(self, config: Seq2SeqAdapterConfig, tensors: Mapping[str, Matrix], sha256: str) -> None:
+        """`sha256` is that of both files of its folder together."""
+        self.sha256 = sha256
         self.scaling = config.scaling
         self._tensors = tensors
 

@@ -131,13 +131,13 @@ def provenance(*, incumbent: bool = False) -> Provenance:
     )
 
 
-def material(samples: Sequence[Sample], places: Sequence[Place], section: EvaluateSection) -> Material:
+def material(samples: Sequence[Sample], places: Sequence[Place], section: EvaluateSection) -> Material[Row]:
     """Return what an evaluator works with, for a tiny tokenizer."""
     recipe = Recipe(name="shop", evaluate=section)
     tokenizer = tiny_tokenizer("smollm").load()
     renderer = build_renderer(ChatTemplate(template_source("chatml"), tokenizer), tokenizer, recipe.dialogue_config(), 8192)
     contenders = [Contender(place, None if place is Place.BASE else Path(place.value)) for place in places]
-    return Material(recipe, samples, contenders, renderer, PromptMaker(renderer, recipe.dialogue_config(), 128))
+    return Material(recipe, samples, contenders, renderer.row, PromptMaker(renderer, recipe.dialogue_config(), 128))
 
 
 async def evaluated(

@@ -14,7 +14,8 @@ from dialogue.engine.model_sources import ModelSources
 from finetune.errors import DatasetInvalid, FinetuneError
 from finetune.evaluation.command import Request, evaluate_run, serving_adapter
 from finetune.evaluation.register import register
-from finetune.evaluation.run_agreement import Terms, run_agreement
+from finetune.evaluation.run_agreement import run_agreement
+from finetune.evaluation.subject import Terms
 from finetune.evaluation.verdict import Verdict
 from finetune.training.run_folder import read_run
 from storage.database import open_database
