@@ -56,7 +56,7 @@ DOTENV_FILE = Path(".env")
 _PASSWORD = re.compile(r"://[^:/@\s]*:(.+)@", re.DOTALL)
 _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^/:?]*)(?::(?P<port>\d+))?(?P<rest>.*)", re.DOTALL)
 DATABASE_NAME = "kefu.db"
-BUILT_IN_ENGINES = ("auto", "llamacpp", "remote", "scripted")
+BUILT_IN_ENGINES = ("auto", "llamacpp", "local", "remote", "scripted")
 ENGINE_ENTRY_POINTS = "kefu.engines"
 
 

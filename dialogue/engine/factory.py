@@ -1,6 +1,7 @@
 """From settings to the engine that answers. The one place where engines are put together.
 
     llamacpp (auto)   AdmittedEngine ─► BreakerEngine ─► ProcessEngine ─► llama.cpp in a child process
+    local             AdmittedEngine ─► BreakerEngine ─► ProcessEngine ─► a decoder on torch in a child process
     seq2seq           AdmittedEngine ─► BreakerEngine ─► ProcessEngine ─► an encoder–decoder on torch in a child process
     remote            AdmittedEngine ─► BreakerEngine ─► RemoteEngine
     scripted          AdmittedEngine ─► BreakerEngine ─► ScriptedEngine, in this process
@@ -23,6 +24,7 @@ from dialogue.engine.models import load_tokenizer
 from dialogue.engine.process import ProcessEngine
 from dialogue.engine.scripted import ScriptedEngine
 from dialogue.engine.spec import EngineSpec
+from dialogue.engine.wire import plain
 from dialogue.errors import EngineUnavailable
 
 ENTRY_POINTS = "kefu.engines"
@@ -58,6 +60,21 @@ def llamacpp_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
     return EngineSpec("llamacpp", arguments, adapters_at_start=True)
 
 
+def local_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
+    """Return how a decoder on torch is started in a child process, with the context capped at the model's."""
+    arguments = {
+        "files": plain(files) | {"path": str(files.path), "tokenizer_path": str(files.tokenizer_path)},
+        "context_tokens": min(config.context_tokens, files.context_tokens),
+        "slots": config.slots,
+        "threads": config.threads,
+        "cache_ram_mib": config.cache_ram_mib,
+        "cache_dir": str(config.cache_dir),
+        "tokenizer_sha256": files.tokenizer_sha256,
+        "template_sha256": files.template_sha256,
+    }
+    return EngineSpec("local", arguments)
+
+
 def seq2seq_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
     """Return how an encoder–decoder is started in a child process."""
     arguments = {
@@ -71,13 +88,21 @@ def seq2seq_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
     return EngineSpec("seq2seq", arguments)
 
 
-def check_torch() -> None:
+def check_torch(kind: str = "seq2seq") -> None:
     """Raise EngineUnavailable, with the command that installs them, when the libraries of the engines on torch are missing."""
     missing = [name for name in TORCH_LIBRARIES if util.find_spec(name) is None]
     if missing:
-        error = EngineUnavailable(f"The engine seq2seq needs {' and '.join(missing)}.")
+        error = EngineUnavailable(f"The engine {kind} needs {' and '.join(missing)}.")
         error.hint = "Install it with: pip install 'kefu[torch]'"
         raise error
+
+
+def _local(config: EngineConfig, files: ModelFiles | None) -> Engine:
+    check_torch("local")
+    if files is None or not (files.sha256 and files.tokenizer_path.is_file()):
+        raise EngineUnavailable("The engine local needs a model with its weights. Let the setting model.reference name one.")
+    limits = ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s)
+    return ProcessEngine(local_spec(config, files), limits)
 
 
 def _seq2seq(config: EngineConfig, files: ModelFiles | None) -> Engine:
@@ -110,6 +135,7 @@ def _scripted(config: EngineConfig, files: ModelFiles | None) -> Engine:  # noqa
 _BUILDERS: Mapping[str, EngineBuilder] = {
     "auto": _llamacpp,
     "llamacpp": _llamacpp,
+    "local": _local,
     "remote": _remote,
     "scripted": _scripted,
     "seq2seq": _seq2seq,

@@ -14,6 +14,7 @@ EngineBuilder = Callable[[Mapping[str, Any]], Engine]
 BUILDERS = {
     "scripted": "dialogue.engine.scripted:build",
     "llamacpp": "dialogue.engine.llamacpp:build",
+    "local": "dialogue.engine.local.decoder:build",
     "seq2seq": "dialogue.engine.local.seq2seq:build",
 }
 ENTRY_POINTS = "kefu.engines.hosted"

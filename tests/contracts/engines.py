@@ -12,13 +12,14 @@ from dialogue.engine.admission import AdmittedEngine
 from dialogue.engine.base import AdapterRef, Engine
 from dialogue.engine.breaker import BreakerEngine
 from dialogue.engine.download import file_sha256
-from dialogue.engine.factory import llamacpp_spec, seq2seq_spec
+from dialogue.engine.factory import llamacpp_spec, local_spec, seq2seq_spec
 from dialogue.engine.llamacpp import build
+from dialogue.engine.local.decoder import build as build_local
 from dialogue.engine.local.seq2seq import build as build_seq2seq
 from dialogue.engine.local.seq2seq_files import describe_seq2seq
 from dialogue.engine.lora_gguf import read_base_facts, write_gguf
 from dialogue.engine.model_files import ModelFiles
-from dialogue.engine.models import load_template, load_tokenizer
+from dialogue.engine.models import load_template, load_tokenizer, pull
 from dialogue.engine.process import ProcessEngine
 from dialogue.engine.remote import RemoteEngine
 from dialogue.engine.scripted import ScriptedEngine
@@ -26,6 +27,7 @@ from dialogue.engine.spec import EngineSpec
 from dialogue.messages import ChatMessage, Role
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
 from tests.fakes.llama_server import llama_server
+from tests.fakes.tiny_decoder import write_tiny_decoder
 from tests.fakes.tiny_gguf import story_prompt, story_teller, write_tiny_gguf
 from tests.fakes.tiny_seq2seq import story_prompt as seq2seq_story_prompt
 from tests.fakes.tiny_seq2seq import write_story_teller, write_tiny_adapter
@@ -143,6 +145,23 @@ def llamacpp_arm(name: str, make: Callable[[Path], tuple[ModelFiles, Subject]], 
     return Arm(name, open_subject)
 
 
+def local_arm(name: str, host: Callable[[EngineSpec], Engine]) -> Arm:
+    """An arm around the story teller on torch."""
+
+    @asynccontextmanager
+    async def open_subject(folder: Path) -> AsyncGenerator[Subject, None]:
+        model = story_teller()
+        files = pull(str(write_tiny_decoder(model, folder / "model")), folder)
+        facts = model.facts(files.sha256)
+        tensors = random_tensors(facts, EVERY_PROJECTION, 8, seed=3, strength=3.0)
+        adapter = write_adapter(folder / "peft", facts, targets=EVERY_PROJECTION, rank=8, tensors=tensors)
+        config = EngineConfig(cache_dir=folder, context_tokens=2048, slots=3, cache_ram_mib=4, threads=1)
+        async with running(host(local_spec(config, files))) as engine:
+            yield Subject(engine, story_prompt, story_prompt("你好", 0), AdapterRef("release-1", str(adapter)))
+
+    return Arm(name, open_subject)
+
+
 def seq2seq_arm(name: str, host: Callable[[EngineSpec], Engine]) -> Arm:
     """An arm around the tiny encoder–decoder that tells a story."""
 
@@ -170,6 +189,8 @@ ENGINES = [
         [llamacpp_arm("process(llamacpp), default model", default_llamacpp, ProcessEngine)]
         * size("default_model_contract", small=0, proof=1)
     ),
+    local_arm("local", lambda spec: build_local(spec.arguments)),
+    *([local_arm("process(local)", ProcessEngine)] * size("local_process_contract", small=0, proof=1)),  # the same
     seq2seq_arm("seq2seq", lambda spec: build_seq2seq(spec.arguments)),
     *([seq2seq_arm("process(seq2seq)", ProcessEngine)] * size("seq2seq_process_contract", small=0, proof=1)),  # torch loads for seconds
     remote_arm("remote(llama.cpp)", 1),

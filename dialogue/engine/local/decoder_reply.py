@@ -1,0 +1,111 @@
+"""One reply of a decoder: its tokens come in the worker's thread, its events are read in the event loop."""
+
+import asyncio
+import time
+
+import torch
+
+from dialogue.engine.base import FinishReason, GenerationEvent, GenerationFinished, GenerationRequest, TextDelta
+from dialogue.engine.event_mailbox import EventMailbox
+from dialogue.engine.local.scheduler import Sequence
+from dialogue.engine.local.text_stream import Decode, TextStream
+from dialogue.engine.local.token_sampling import Draw
+from dialogue.engine.stops import StopFilter
+from dialogue.errors import DialogueError
+
+SEED_BITS = (1 << 63) - 1  # what torch takes
+
+
+class DecoderReply:
+    """The state of one request. Made in the event loop."""
+
+    def __init__(self, request: GenerationRequest, adapter: int, limit: int, eos_ids: frozenset[int], decode: Decode) -> None:
+        self.request = request
+        self.sequence = Sequence(list(request.prompt), adapter, request.cache_key, room=len(request.prompt) + limit)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the worker has let go of it
+        self._loop = asyncio.get_running_loop()
+        self._events = EventMailbox()
+        self._eos_ids = eos_ids
+        self._never = tuple(sorted(eos_ids)) if request.sampling.ignore_eos else ()
+        self._text = TextStream(decode)
+        self._stops = StopFilter(request.sampling.stop)
+        self._random = torch.Generator().manual_seed(request.sampling.seed & SEED_BITS)
+        self._point: float | None = None  # drawn for the next token
+        self._submitted = self._began = self._prompted = time.monotonic()
+        self._has_begun = False
+
+    async def next(self) -> GenerationEvent:
+        """Return the next event. Raises what ended the generation."""
+        return await self._events.next()
+
+    def fail(self, error: DialogueError) -> None:
+        """End with an error, unless it has ended. In the loop."""
+        self.sequence.cancelled = True
+        self._events.put(error)
+
+    def give_up(self) -> None:
+        """Nobody reads any more. In the loop."""
+        self.sequence.cancelled = True
+
+    def begin(self) -> None:
+        """It has got its slot. From here on in the worker's thread."""
+        if not self._has_begun:
+            self._has_begun, self._began = True, time.monotonic()
+
+    def draw(self) -> Draw:
+        """Return what its next token is chosen by; the same again when the step has to be computed again."""
+        if self._point is None:
+            self._point = float(torch.rand((), generator=self._random, dtype=torch.float64))
+        return Draw(self.request.sampling, self._made(), self._point, self._never)
+
+    def take(self, token: int) -> bool:
+        """Add the token that was chosen. Returns whether another one follows."""
+        if len(self.sequence.tokens) == len(self.request.prompt):
+            self._prompted = time.monotonic()
+        self.sequence.tokens.append(token)
+        self._point = None
+        if token in self._eos_ids:
+            return self._finish(FinishReason.STOP)
+        self._show(self._stops.push(self._text.push(token)))
+        if self._stops.stopped:
+            return self._finish(FinishReason.STOP)
+        return len(self.sequence.tokens) < self.sequence.room or self._finish(FinishReason.LENGTH)
+
+    def break_off(self, error: DialogueError) -> None:
+        """End with an error, in the worker's thread."""
+        self.sequence.cancelled = True
+        self._events.post(error)
+
+    def let_go(self) -> None:
+        """The worker is done with the reply."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._resolve)
+
+    def _made(self) -> list[int]:
+        return self.sequence.tokens[len(self.request.prompt) :]
+
+    def _resolve(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _finish(self, reason: FinishReason) -> bool:
+        if not self._stops.stopped:
+            self._show(self._stops.push(self._text.flush()))
+            self._show(self._stops.flush())
+        now = time.monotonic()
+        self._events.post(
+            GenerationFinished(
+                FinishReason.STOP if self._stops.stopped else reason,
+                prompt_tokens=len(self.request.prompt),
+                completion_tokens=len(self._made()),
+                cached_tokens=self.sequence.cached or 0,
+                queue_ms=(self._began - self._submitted) * 1000,
+                prompt_ms=(self._prompted - self._began) * 1000,
+                generation_ms=(now - self._prompted) * 1000,
+            )
+        )
+        return False
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._events.post(TextDelta(text))

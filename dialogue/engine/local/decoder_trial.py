@@ -1,0 +1,59 @@
+"""Before a model is served it is tried: what it says over slots must be what it says by itself.
+
+Families differ in their attention, and a new one may bring something that `slot_attention` does not know. So that nobody is
+answered wrongly, two short rows of tokens are computed both ways, packed, in pieces and out of step.
+"""
+
+from typing import Final
+
+import torch
+
+from dialogue.engine.local.decoder_model import DecoderModel
+from dialogue.engine.local.scheduler import Bounds, Scheduler, Sequence
+from dialogue.engine.local.slot_attention import NAME
+from dialogue.engine.local.slot_table import SlotTable
+from dialogue.errors import EngineUnavailable
+
+LENGTHS: Final = (11, 7)
+STEP_TOKENS: Final = 5
+TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.15}  # of the spread of the logits
+
+
+def check_alike(model: DecoderModel) -> None:
+    """Raise EngineUnavailable where the logits over slots are not those of the model's own attention. Writes to the first places."""
+    kind = type(model.model).__name__
+    rows = [[(7 * number + 3 * place) % model.model.config.vocab_size for place in range(length)] for number, length in enumerate(LENGTHS)]
+    try:
+        pairs = list(zip(_by_itself(model, rows), _over_slots(model, rows), strict=True))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise EngineUnavailable(f"The engine local cannot serve a {kind}: {error}") from error
+    difference = max(float((own - slots).abs().max() / own.std()) for own, slots in pairs)
+    if not difference < TOLERANCE[model.model.dtype]:  # what is not a number is too much
+        raise EngineUnavailable(f"The engine local cannot serve a {kind}: it does not say over slots what it says by itself.")
+
+
+@torch.inference_mode()
+def _by_itself(model: DecoderModel, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Return the logits after each row, (vocabulary,), by the model's own attention."""
+    model.model.set_attn_implementation("eager")
+    try:
+        return [model.model(torch.tensor([row], device=model.device), use_cache=False).logits[0, -1].float() for row in rows]
+    finally:
+        model.model.set_attn_implementation(NAME)
+
+
+def _over_slots(model: DecoderModel, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Return the same by the engine."""
+    scheduler = Scheduler(SlotTable(model.store.places), Bounds(STEP_TOKENS, len(rows)))
+    sequences = [Sequence(row, room=len(row)) for row in rows]
+    for sequence in sequences:
+        scheduler.submit(sequence)
+    logits: dict[Sequence, torch.Tensor] = {}
+    while not scheduler.idle:
+        step = scheduler.plan()
+        ended = [chunk.sequence for chunk in step.chunks if chunk.samples]
+        logits |= dict(zip(ended, model.compute(step), strict=True))
+        scheduler.commit(step)
+        for sequence in ended:
+            scheduler.end(sequence)
+    return [logits[sequence] for sequence in sequences]

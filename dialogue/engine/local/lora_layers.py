@@ -1,0 +1,191 @@
+"""LoRA inside a model, for a row whose tokens belong to different adapters.
+
+    no adapter      the layer as it is, bit by bit
+    one adapter     a merged copy of the weights: a token costs what it costs without
+    several         x Aᵀ for all adapters side by side, what is not a token's own set to 0, then Bᵀ: two more products, whatever the mix
+
+The weights themselves never change. An adapter could be subtracted again instead of keeping a copy, but in bfloat16 what comes
+back is not what was there, and the base model's answers would depend on which adapters have been loaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
+from dialogue.engine.adapters import CheckedAdapter, LoraPair
+
+Place = tuple[int, Projection]  # a layer's number, and which of its linear parts
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """An adapter, and what it is multiplied with."""
+
+    number: int  # never used twice; 0 is the base model's
+    adapter: CheckedAdapter
+    scale: float  # the reference's and the adapter's own together
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """A and B of several adapters for one linear part, in one matrix each."""
+
+    a: torch.Tensor  # (ranks of all, inputs)
+    b: torch.Tensor  # (outputs, ranks of all)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraWeights:
+    """What a set of adapters needs on the device. Made in any thread, installed between two steps."""
+
+    merged: int = 0  # the number of the adapter that is merged; 0 = none
+    weights: Mapping[Place, torch.Tensor] = field(default_factory=dict)  # of the merged one
+    side_by_side: Mapping[Place, SideBySide] = field(default_factory=dict)
+    masks: Mapping[int, torch.Tensor] = field(default_factory=dict)  # by number: the scale at the adapter's own ranks, else 0
+
+
+@dataclass(slots=True)
+class _Choice:
+    """Which adapter the tokens of the row that is computed now belong to."""
+
+    merged: torch.Tensor | None = None  # (tokens of the merged one,) their places in the row
+    all_merged: bool = False
+    mask: torch.Tensor | None = None  # (tokens, ranks of all)
+
+
+class LoraLayers:
+    """Every linear part that can carry LoRA, in all layers of one model."""
+
+    def __init__(self, model: Any) -> None:
+        """Put each of them behind a layer that knows of adapters, in the place of one from before."""
+        self._choice = _Choice()
+        self._weights = LoraWeights()
+        self._layers = {place: _AdaptedLinear(linear, self._choice) for place, linear in linear_parts(model).items()}
+        for (number, projection), layer in self._layers.items():
+            setattr(_block(model.model.layers[number], projection), projection, layer)
+
+    @property
+    def shapes(self) -> dict[Projection, tuple[int, int]]:
+        """(outputs, inputs) of the parts that all layers have, of the same size."""
+        found: dict[Projection, set[tuple[int, int]]] = {}
+        for (_, projection), layer in self._layers.items():
+            found.setdefault(projection, set()).add((layer.linear.out_features, layer.linear.in_features))
+        return {projection: next(iter(sizes)) for projection, sizes in found.items() if len(sizes) == 1}
+
+    @property
+    def known(self) -> frozenset[int]:
+        """The numbers of the adapters that are installed, and 0 for the base model."""
+        return frozenset({0, self._weights.merged, *self._weights.masks})
+
+    def prepare(self, merged: LoadedAdapter | None, others: Sequence[LoadedAdapter]) -> LoraWeights:
+        """Return the weights of these adapters. Only reads, so it may run in any thread."""
+        merged_weights = (
+            {} if merged is None else {place: self._merge(place, pair, merged.scale) for place, pair in merged.adapter.pairs.items()}
+        )
+        return LoraWeights(
+            merged=0 if merged is None else merged.number,
+            weights=merged_weights,
+            side_by_side={
+                place: _side_by_side(place, layer.linear, others) for place, layer in self._layers.items() if _touched(place, others)
+            },
+            masks=_masks(others, next(iter(self._layers.values())).linear.weight),
+        )
+
+    def install(self, weights: LoraWeights) -> None:
+        """Compute with these adapters from the next step on."""
+        self._weights = weights
+        for place, layer in self._layers.items():
+            layer.merged = weights.weights.get(place)
+            layer.side_by_side = weights.side_by_side.get(place)
+
+    def choose(self, adapters: Sequence[int], counts: Sequence[int]) -> None:
+        """Say whose tokens the next row holds: `counts` tokens in a row for each of `adapters`."""
+        weights, choice = self._weights, self._choice
+        owners = [adapter for adapter, count in zip(adapters, counts, strict=True) for _ in range(count)]
+        merged = [place for place, owner in enumerate(owners) if owner and owner == weights.merged]
+        choice.all_merged = len(merged) == len(owners)
+        choice.merged = torch.tensor(merged) if merged and not choice.all_merged else None
+        choice.mask = None
+        if weights.masks and any(owner in weights.masks for owner in owners):
+            nothing = torch.zeros_like(next(iter(weights.masks.values())))
+            choice.mask = torch.stack([weights.masks.get(owner, nothing) for owner in owners])
+
+    def _merge(self, place: Place, pair: LoraPair, scale: float) -> torch.Tensor:
+        weight = self._layers[place].linear.weight
+        a, b = (torch.from_numpy(matrix).to(weight.device) for matrix in (pair.a, pair.b))
+        return (weight.detach().float() + scale * (b @ a)).to(weight.dtype)
+
+
+class _AdaptedLinear(nn.Module):
+    """A linear part of a layer, (1, tokens, inputs) → (1, tokens, outputs)."""
+
+    def __init__(self, linear: nn.Linear, choice: _Choice) -> None:
+        super().__init__()
+        self.linear = linear
+        self.merged: torch.Tensor | None = None
+        self.side_by_side: SideBySide | None = None
+        self._choice = choice
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        choice = self._choice
+        if choice.all_merged and self.merged is not None:
+            return functional.linear(rows, self.merged, self.linear.bias)
+        result = self.linear(rows)
+        if choice.mask is not None and self.side_by_side is not None:
+            result = result + functional.linear(functional.linear(rows, self.side_by_side.a) * choice.mask, self.side_by_side.b)
+        if choice.merged is not None and self.merged is not None:
+            result[:, choice.merged] = functional.linear(rows[:, choice.merged], self.merged, self.linear.bias)
+        return result
+
+
+def linear_parts(model: Any) -> dict[Place, nn.Linear]:
+    """Return the linear parts of all layers that can carry LoRA."""
+    return {
+        (number, projection): part
+        for number, layer in enumerate(model.model.layers)
+        for projection in (*ATTENTION, *FEED_FORWARD)
+        if isinstance(part := _bare(getattr(_block(layer, projection), projection, None)), nn.Linear)
+    }
+
+
+def _bare(part: Any) -> Any:
+    return part.linear if isinstance(part, _AdaptedLinear) else part
+
+
+def _block(layer: Any, projection: Projection) -> Any:
+    return getattr(layer, "self_attn" if projection in ATTENTION else "mlp", None)
+
+
+def _touched(place: Place, adapters: Sequence[LoadedAdapter]) -> bool:
+    return any(place in each.adapter.pairs for each in adapters)
+
+
+def _side_by_side(place: Place, linear: nn.Linear, adapters: Sequence[LoadedAdapter]) -> SideBySide:
+    """Return all adapters' matrices; one that does not touch this part has zeros there."""
+    pairs = [each.adapter.pairs.get(place) for each in adapters]
+    ranks = [each.adapter.config.r for each in adapters]
+    parts_a = [
+        torch.zeros(r, linear.in_features) if pair is None else torch.from_numpy(pair.a) for pair, r in zip(pairs, ranks, strict=True)
+    ]
+    parts_b = [
+        torch.zeros(linear.out_features, r) if pair is None else torch.from_numpy(pair.b) for pair, r in zip(pairs, ranks, strict=True)
+    ]
+    return SideBySide(torch.cat(parts_a).to(linear.weight), torch.cat(parts_b, dim=1).to(linear.weight))
+
+
+def _masks(adapters: Sequence[LoadedAdapter], like: torch.Tensor) -> dict[int, torch.Tensor]:
+    """Return for each adapter a row over all ranks: its scale at its own, 0 elsewhere."""
+    total = sum(each.adapter.config.r for each in adapters)
+    masks: dict[int, torch.Tensor] = {}
+    start = 0
+    for each in adapters:
+        mask = torch.zeros(total)
+        mask[start : start + each.adapter.config.r] = each.scale
+        masks[each.number] = mask.to(like)
+        start += each.adapter.config.r
+    return masks
