@@ -79,13 +79,13 @@ def _attend_span(query: torch.Tensor, store: KvStore, layer: int, span: Span, fo
     places = slice(span.slot + span.length - seen, span.slot + span.length)
     keys, values = (tensor[layer][places].transpose(0, 1)[None] for tensor in (store.keys, store.values))
     groups = heads // keys.shape[1]
-    mask = _mask(count, seen, form.window, query.device)
+    mask = mask_of(count, seen, form.window, query.device)
     stacked = query.reshape(1, -1, groups * count, size)
     result = _attention(stacked, keys, values, None if mask is None else mask.repeat(groups, 1), form)
     return result.reshape(heads, count, size).transpose(0, 1)
 
 
-def _mask(count: int, seen: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+def mask_of(count: int, seen: int, window: int | None, device: torch.device) -> torch.Tensor | None:
     """Return which of the last `seen` tokens each of the last `count` sees, (count, seen); None = all of them."""
     if count == 1:
         return None

@@ -56,6 +56,11 @@ def tiny_weights(family: str = "llama", **settings: Any) -> Any:
     return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
+def prompt_of(length: int) -> list[int]:
+    """Return a prompt without control tokens; longer ones begin as shorter ones do."""
+    return [3 + (7 * place + place * place) % (VOCABULARY - 3) for place in range(length)]
+
+
 def generated(weights: Any, prompt: Sequence[int], count: int) -> list[int]:
     """Return what transformers itself generates, greedily."""
     weights.set_attn_implementation("eager")

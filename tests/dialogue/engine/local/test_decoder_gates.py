@@ -1,0 +1,84 @@
+"""What may never change what a decoder says: the batch, the cache, the pieces of a prompt, an interruption. For every family."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from dialogue.engine.local import slot_attention
+from dialogue.engine.local.decoder_trial import check_alike
+from dialogue.engine.local.scheduler import Sequence
+from dialogue.errors import EngineUnavailable
+from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, generated, prompt_of, tiny_weights
+
+PROMPTS = [prompt_of(length) for length in (1, 9, 21, 30)]
+WARM = replace(GREEDY, temperature=0.8, top_p=0.9, top_k=20, repetition_penalty=1.2)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def weights(request: pytest.FixtureRequest) -> Any:
+    return tiny_weights(request.param)
+
+
+def test_greedy_is_what_transformers_generates(weights: Any) -> None:
+    """In float32 the ids of several requests at once, read in pieces, are those of generate() one by one."""
+    wanted = [generated(weights, prompt, 12) for prompt in PROMPTS]
+    assert all(len(set(tokens)) > 3 for tokens in wanted[1:]), "this model says nothing that could be wrong"
+    assert Bench(weights).run(*map(Sequence, map(list, PROMPTS))) == wanted
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "drawn"])
+def test_a_batch_changes_no_reply(weights: Any, sampling: Any) -> None:
+    """Among others a request gets the reply that it gets alone, whatever it is drawn with."""
+    alone = [Bench(weights).run(Sequence(list(prompt)), sampling=sampling)[0] for prompt in PROMPTS]
+    assert Bench(weights).run(*map(Sequence, map(list, PROMPTS)), sampling=sampling) == alone
+
+
+def test_the_cache_changes_no_reply(weights: Any) -> None:
+    """A request that goes on with a slot, or copies the beginning of another one, says what it says on an empty store."""
+    bench = Bench(weights)
+    first = Sequence(prompt_of(20), key="talk")
+    bench.run(first)
+    turns = [[*first.tokens, 5, 6, 7], [*prompt_of(20), 9, 9], [*prompt_of(11), 8]]
+    later = [Sequence(list(turn), key=key) for turn, key in zip(turns, ("talk", "other", ""), strict=True)]
+    replies = [bench.run(sequence)[0] for sequence in later]
+    assert replies == [Bench(weights).run(Sequence(list(turn)))[0] for turn in turns]
+    assert [sequence.cached for sequence in later] == [31, 20, 11]
+    assert sum(len(step.copies) for step in bench.steps) == 2
+
+
+def test_an_interruption_changes_no_reply(weights: Any) -> None:
+    """Requests that are put back and go on later, with what others left of the store, say what they say undisturbed."""
+    undisturbed = Bench(weights).run(*map(Sequence, map(list, PROMPTS)), sampling=WARM)
+    bench = Bench(weights, places=150)
+
+    def interrupt(number: int) -> None:
+        if number in {3, 8, 9}:
+            bench.scheduler.put_back(bench.scheduler.plan())
+
+    assert bench.run(*map(Sequence, map(list, PROMPTS)), sampling=WARM, before=interrupt) == undisturbed
+    assert bench.scheduler.bounds.sequences == 1
+
+
+def test_a_model_is_tried_before_it_is_served(weights: Any) -> None:
+    """Every family passes the trial at the start."""
+    check_alike(Bench(weights).model)
+
+
+def test_a_model_with_another_attention_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that says something else over slots than by itself is refused in words, before it answers anybody."""
+    bench = Bench(tiny_weights("llama"))
+    monkeypatch.setattr(slot_attention, "mask_of", lambda *_: None)
+    with pytest.raises(EngineUnavailable, match="does not say over slots what it says by itself"):
+        check_alike(bench.model)
+
+
+def test_what_the_attention_does_not_know_is_refused() -> None:
+    """An argument of a layer that changes attention and is not known here ends the trial with its name."""
+    bench = Bench(tiny_weights("llama"))
+    layer = bench.model.model.model.layers[0].self_attn
+    forward = layer.forward
+    layer.forward = lambda **arguments: forward(**arguments, s_aux=torch.zeros(4))
+    with pytest.raises(EngineUnavailable, match="s_aux"):
+        check_alike(bench.model)
