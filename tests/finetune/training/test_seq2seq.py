@@ -12,84 +12,46 @@ from dialogue.engine.local.seq2seq_codec import Seq2SeqCodec
 from dialogue.engine.local.seq2seq_files import describe_seq2seq
 from dialogue.engine.local.seq2seq_model import load_weights
 from dialogue.errors import AdapterRejected
-from dialogue.messages import ChatMessage, Role
 from dialogue.skills.translate import TranslateSkill
 from dialogue.task_prompt import TaskPromptBuilder
-from finetune.config import parse_recipe
-from finetune.dataset import encode_splits, write_dataset
 from finetune.errors import FinetuneError
-from finetune.manifest import DatasetManifest, SourceManifest
 from finetune.rendering import Unrenderable, skill_input
-from finetune.samples import Kind, Sample
+from finetune.samples import Sample
 from finetune.training.architectures import run_plan
 from finetune.training.lora import attach_trained
 from finetune.training.merge import base_of
-from finetune.training.plan import TrainingPlan
 from finetune.training.run_folder import read_run
 from finetune.training.seq2seq_examples import Pair, bucketed
 from finetune.training.seq2seq_objective import Seq2SeqObjective
 from finetune.training.seq2seq_train import build_pair_renderer
-from tests.fakes.tiny_seq2seq import FAMILIES, write_tiny
+from tests.fakes.tiny_seq2seq import FAMILIES
 from tests.finetune.training.tiny import Watched
+from tests.finetune.training.tiny_pairs import pair_plan, pair_sample
 
-WORDS = ("parcel", "order", "Monday", "world", "Hello")
 GREEDY = SamplingParams(max_tokens=16, temperature=0, repetition_penalty=1)
-GERMAN = ("Paket", "Bestellung", "Montag", "Welt", "Hallo")
-
-
-def _sample(number: int, *, skill: str = "translate", question: str | None = None) -> Sample:
-    first, second = number % 5, number // 5 % 5
-    return Sample(
-        id=f"tiny:{number}",
-        kind=Kind.TRANSLATION,
-        skill=skill,
-        language="de",
-        group=str(number),
-        source="tiny",
-        turns=(
-            ChatMessage(Role.USER, question or f"en>de {WORDS[first]} {WORDS[second]}"),
-            ChatMessage(Role.ASSISTANT, f"{GERMAN[first]} {GERMAN[second]}"),
-        ),
-    )
-
-
-def _write_dataset(folder: Path) -> Path:
-    content = encode_splits({"train": [_sample(number) for number in range(20)], "valid": [_sample(number) for number in range(20, 24)]})
-    source = SourceManifest(name="tiny", licence="CC0-1.0", map="translation", origin="made for a test")
-    manifest = DatasetManifest(
-        version=content.version, name="tiny", created_at="2024-01-01T00:00:00+00:00", kefu="0", splits=content.splits, sources=(source,)
-    )
-    write_dataset(folder, content, manifest, ())
-    return folder
-
-
-def _plan(place: Path, family: str, **train: object) -> TrainingPlan:
-    section = {"architecture": "seq2seq", "row_tokens": 128, "rows_per_step": 1, "evaluate_every": 20, "learning_rate": 0.02} | train
-    recipe = parse_recipe({"name": "tiny", "model": str(write_tiny(family, place / "model")), "train": section}, "tiny.toml", place)
-    return TrainingPlan(recipe=recipe, dataset=_write_dataset(place / "data"), run=place / "run", cache_dir=place / "cache")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pairs_are_what_the_chat_sends(family: str, tmp_path: Path) -> None:
     """Encoder ids and beginning of each pair are those of the skill's own prompt, and the labels are the reply and its end alone."""
-    plan = _plan(tmp_path, family)
+    plan = pair_plan(tmp_path, family)
     codec = Seq2SeqCodec(tmp_path / "model", any_pair=True)
-    pair = build_pair_renderer(codec, plan.recipe).pair(_sample(3))
-    chat = TranslateSkill(plan.recipe.dialogue_config()).plan(skill_input(_sample(3)))
+    pair = build_pair_renderer(codec, plan.recipe).pair(pair_sample(3))
+    chat = TranslateSkill(plan.recipe.dialogue_config()).plan(skill_input(pair_sample(3)))
     prompt = TaskPromptBuilder(codec, 512).build(chat)  # pyrefly: ignore[bad-argument-type] - no refusal
     assert (pair.source, pair.beginning) == (prompt.ids, prompt.decoder_ids)
     batch = Seq2SeqObjective().collate([(pair,)])
     learned = [token for token in batch["labels"][0].tolist() if token >= 0]
     assert tuple(learned) == pair.reply
-    assert codec.decode(learned).split() == _sample(3).answer.split()
+    assert codec.decode(learned).split() == pair_sample(3).answer.split()
     assert Seq2SeqObjective().trained_tokens(batch) == len(pair.reply)
 
 
 def test_padding_teaches_nothing(tmp_path: Path) -> None:
     """The loss of a padded batch is the sum of the losses of its pairs alone."""
-    plan = _plan(tmp_path, "t5")
+    plan = pair_plan(tmp_path, "t5")
     renderer = build_pair_renderer(Seq2SeqCodec(tmp_path / "model", any_pair=True), plan.recipe)
-    pairs = [renderer.pair(_sample(number)) for number in (0, 7, 13)]
+    pairs = [renderer.pair(pair_sample(number)) for number in (0, 7, 13)]
     model, objective = load_weights(tmp_path / "model", torch.device("cpu"), torch.float32), Seq2SeqObjective()
     with torch.no_grad():
         together = objective.loss(model, objective.collate([tuple(pairs)]))
@@ -108,21 +70,21 @@ def test_buckets_hold_pairs_of_like_length() -> None:
 @pytest.mark.parametrize(
     ("sample", "reason"),
     [
-        (_sample(1, skill="chat"), "no task"),
-        (_sample(1, question="en>de " + "order " * 200), "too long"),
-        (_sample(1, question="la>de x"), "know"),
+        (pair_sample(1, skill="chat"), "no task"),
+        (pair_sample(1, question="en>de " + "order " * 200), "too long"),
+        (pair_sample(1, question="la>de x"), "know"),
     ],
 )
 def test_what_cannot_be_learned_is_counted(sample: Sample, reason: str, tmp_path: Path) -> None:
     """Chats, texts that are too long and languages without a code have no pair, each with a reason."""
-    plan = _plan(tmp_path, "nllb")
+    plan = pair_plan(tmp_path, "nllb")
     with pytest.raises(Unrenderable, match=reason):
         build_pair_renderer(Seq2SeqCodec(tmp_path / "model", any_pair=True), plan.recipe).pair(sample)
 
 
 async def test_a_run_learns_and_its_adapter_is_served(tmp_path: Path) -> None:
-    """The loss of twenty pairs falls, and the engine says with the adapter what PEFT says with it, token for token; no merge is made."""
-    plan = _plan(tmp_path, "t5", epochs=12, lora={"r": 16, "alpha": 32})
+    """The loss of twenty pairs falls, and the engine says with the adapter what PEFT says with it, token for token; it is no GGUF."""
+    plan = pair_plan(tmp_path, "t5", epochs=12, lora={"r": 16, "alpha": 32})
     display = Watched()
     outcome = run_plan(plan, display)
     assert sum(display.losses[-5:]) < 0.6 * sum(display.losses[:5])
@@ -138,7 +100,7 @@ async def test_a_run_learns_and_its_adapter_is_served(tmp_path: Path) -> None:
     try:
         await engine.start()
         for number in (2, 7, 22):
-            pair = build_pair_renderer(codec, plan.recipe).pair(_sample(number))
+            pair = build_pair_renderer(codec, plan.recipe).pair(pair_sample(number))
             request = GenerationRequest("r", pair.source, GREEDY, adapter="tiny", decoder_prompt=pair.beginning)
             texts = [event.text async for event in engine.generate(request) if isinstance(event, TextDelta)]
             ids = trained.generate(input_ids=torch.tensor([pair.source]), max_new_tokens=GREEDY.max_tokens, do_sample=False, num_beams=1)
@@ -149,7 +111,7 @@ async def test_a_run_learns_and_its_adapter_is_served(tmp_path: Path) -> None:
 
 def test_merged_is_unmerged(tmp_path: Path) -> None:
     """Logits of the merged copy are those of PEFT's own layers over the base; another base is refused."""
-    plan = _plan(tmp_path, "marian", max_steps=2)
+    plan = pair_plan(tmp_path, "marian", max_steps=2)
     run_plan(plan, Watched())
     files = describe_seq2seq("tiny", tmp_path / "model")
     codec = Seq2SeqCodec(tmp_path / "model", any_pair=True)
