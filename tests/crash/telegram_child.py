@@ -44,6 +44,8 @@ class Plan:
     database_url: str = ""  # "" = SQLite in the folder
     webhook_port: int = 0  # 0 = long polling
     quiet_s: float = 0.0  # the quiet window; 0 = no bursts
+    lease_s: float = LEASE_S  # of a conversation
+    poll_lease_s: float = POLL_LEASE_S
     fault: str = ""  # a planted fault, one of `telegram_faults.FAULTS`
     kill_at: str = ""  # the edge at which the run kills itself, one of `telegram_points.POINTS`; "" = none
     kill_count: int = 1  # at which arrival there
@@ -68,7 +70,7 @@ def settings_of(plan: Plan) -> Settings:
         group_per_min=0,
         overall_per_s=0,
     )
-    storage = StorageSection.model_validate({"lease_s": LEASE_S, **({"url": plan.database_url} if plan.database_url else {})})
+    storage = StorageSection.model_validate({"lease_s": plan.lease_s, **({"url": plan.database_url} if plan.database_url else {})})
     changes = {
         "storage": storage,
         "telegram": telegram,
@@ -79,16 +81,16 @@ def settings_of(plan: Plan) -> Settings:
     return base.model_copy(update=changes)
 
 
-def hasten() -> None:
+def hasten(poll_lease_s: float) -> None:
     """Let previews begin at once, and the poll lease of a killed run end soon."""
     reply_stream.FIRST_S = FIRST_PREVIEW_S  # type: ignore[misc]
-    inbox.POLL_LEASE_S = POLL_LEASE_S  # type: ignore[misc]
+    inbox.POLL_LEASE_S = poll_lease_s  # type: ignore[misc]
     polling.STANDBY_S = 0.1  # type: ignore[misc]
 
 
 async def run(plan: Plan) -> int:
     """Run the program until it is told to stop."""
-    hasten()
+    hasten(plan.poll_lease_s)
     plant(plan.fault)
     if plan.kill_at:
         arm(plan.kill_at, plan.kill_count)

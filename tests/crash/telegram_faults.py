@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import suppress
 
+from sqlalchemy import bindparam, update
+
 from bot import app as app_module
 from bot.channels.base import Channel, OutgoingReply, Progress
 from bot.channels.telegram import channel as channel_module
@@ -11,11 +13,16 @@ from bot.channels.telegram.parse import inbox_item, split_batch
 from bot.channels.telegram.polling import Poller, next_offset
 from bot.channels.telegram.render import render
 from bot.delivery import Delivery
-from storage.records import OutboxRecord
+from storage.models import conversations
+from storage.models import inbox as inbox_table
+from storage.records import Claim, InboxState, NewTurn, OutboxRecord
+from storage.repositories import fence
+from storage.repositories.inbox import InboxRepository
+from storage.repositories.turns import TurnRepository
 from storage.unit_of_work import UnitOfWork
 
 CARELESS_S = 0.25  # between the two steps that a planted fault has in the wrong order, so that a few kills suffice to find it
-FAULTS = ("", "ack_first", "blind_resend", "no_fence")
+FAULTS = ("", "ack_first", "blind_resend", "no_fence", "no_claim_fence")
 
 
 def plant(fault: str) -> None:
@@ -27,6 +34,21 @@ def plant(fault: str) -> None:
             TelegramChannel.deliver = _send_again  # type: ignore[method-assign]
         case "no_fence":
             app_module.Delivery = NoFenceDelivery  # type: ignore[misc]
+        case "no_claim_fence":
+            fence._HOLD = fence.HOLDING.where(conversations.c.id == bindparam("held_id"))  # type: ignore[misc]
+            TurnRepository._answer_items = _answer_again  # type: ignore[method-assign]
+            InboxRepository.renew = _stay  # type: ignore[method-assign]
+
+
+async def _answer_again(self: TurnRepository, conversation_id: str, turn: NewTurn) -> None:
+    """Answer items whoever has answered them before."""
+    named = [int(inbox_id) for inbox_id in turn.inbox_ids]
+    await self._run(update(inbox_table).where(inbox_table.c.seq.in_(named)).values(state=InboxState.DONE, turn_id=turn.id))
+
+
+async def _stay(_self: InboxRepository, _claim: Claim, *, asker: str | None = None) -> bool:
+    """Never hear that the lease was lost."""
+    return False
 
 
 class AckFirstPoller(Poller):

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,7 +114,9 @@ def fake_telegram(seed: int, faults: tuple[str, ...]) -> Iterator[FakeTelegramCl
 class Harness:
     """One arm: a plan, a fake Telegram, a process that forks the runs."""
 
-    def __init__(self, plan: Plan, telegram: FakeTelegramClient, forker: Forker, *, seed: int, burst: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, telegram: FakeTelegramClient, forker: Forker, *, seed: int, burst: int = 1, chats: Sequence[int] = CHATS
+    ) -> None:
         self.plan = replace(plan, base_url=telegram.base_url)
         self.url = plan.database_url or f"sqlite:///{plan.folder}/data/kefu.db"
         self.messages: dict[int, int] = {}  # number → chat
@@ -123,6 +125,7 @@ class Harness:
         self._telegram = telegram
         self._forker = forker
         self._burst = burst
+        self._chats = chats
         self._chance = random.Random(seed)
 
     def kill_at_random(self) -> None:
@@ -157,13 +160,17 @@ class Harness:
             else:
                 self.kill_at_random()
 
-    def write(self, chats: tuple[int, ...] = CHATS) -> None:
+    def write(self, chats: Sequence[int] = ()) -> None:
         """A person writes, with bursts several messages in a row."""
-        chat = self._chance.choice(chats)
+        chat = self._chance.choice(chats or self._chats)
         for _ in range(self._chance.randint(1, self._burst)):
-            number = len(self.messages) + 1
-            self.messages[number] = chat
-            self._telegram.say(f"m{number}.", chat=chat, user=chat if chat > 0 else 2000 - chat)
+            self.say(chat)
+
+    def say(self, chat: int) -> None:
+        """Somebody in this chat writes the next message."""
+        number = len(self.messages) + 1
+        self.messages[number] = chat
+        self._telegram.say(f"m{number}.", chat=chat, user=chat if chat > 0 else 2000 - chat)
 
     def finish(self) -> Findings:
         """Let a last run answer what is left, end it properly, and compare what was written with what is shown."""
@@ -178,7 +185,7 @@ class Harness:
         os.kill(run, signal.SIGTERM)
         assert self._forker.end() == 0, self.log()
         self._telegram.settle()
-        return self._findings()
+        return self.findings()
 
     def log(self) -> str:
         """Return the end of what the runs have logged."""
@@ -201,12 +208,13 @@ class Harness:
     def _calls(self, began: float) -> list[Call]:
         return [call for call in self._telegram.transcript() if call.at >= began]
 
-    def _findings(self) -> Findings:
+    def findings(self) -> Findings:
+        """Compare what was written with what is shown."""
         listed = counted_orphans(self.url)
         answered: dict[int, list[int]] = {}
         odd: list[tuple[str, ...]] = []
         orphans = unlisted = 0
-        for chat in CHATS:
+        for chat in self._chats:
             shown = [one for one in self._telegram.screen(chat) if one.is_bot] if chat in self.messages.values() else []
             empty = sum(one.text == PLACEHOLDER for one in shown)
             answers = [one.text for one in shown if ANSWER.fullmatch(one.text)]
