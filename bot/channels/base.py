@@ -26,7 +26,7 @@ from dialogue.extras import ReplyExtras
 from dialogue.messages import ButtonPress, ButtonRows, IncomingMessage, ReplyEvent
 from storage.records import ConversationRecord, InboxKind, InboxRecord, NewInboxItem, OutboxRecord
 
-POLL_LEASE_S = 90.0  # longer than a long poll, so that a poller that lives never loses its right
+POLL_LEASE_S = 15.0  # how long others wait after the process that polled was killed; one that lives renews its right during a long poll
 
 _STOP = re.compile(r"\s*/stop(@\w+)?\s*", re.IGNORECASE)
 

@@ -1,7 +1,8 @@
 """Long polling: raw updates and the offset that confirms them are committed together, and only then asked beyond.
 
-One process polls for a bot. Where several share a database, the others stand by and take over when its lease ends. Another
-poller outside (409) is the operator's to find: it is told once a minute, and nobody spins.
+One process polls for a bot, and renews its lease while Telegram holds the poll open. Where several share a database, the others
+stand by and take over when the lease ends. Another poller outside (409) is the operator's to find: it is told once a minute, and
+nobody spins.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from bot.channels.telegram.groups import BotIdentity
 from bot.channels.telegram.parse import inbox_item, split_batch
 from storage.errors import ClaimLost, StorageError
 
+RENEW_S = 5.0  # how often the right to poll is renewed during a poll
 STANDBY_S = 5.0  # how often a process that may not poll asks again
 CONFLICT_S = 10.0  # Telegram itself delays repeated conflicts
 BACKOFF_FIRST_S = 0.5
@@ -49,14 +51,26 @@ class Poller:
         """Fetch what is new and hand it in once; return how long to wait before the next time. Raises DeliveryError and StorageError."""
         if not await self._inlet.hold_poll():
             return STANDBY_S
-        batch = split_batch(await self._api.get_updates(await self._inlet.offset()))
         try:
+            batch = split_batch(await self._fetch())
             if batch:
                 await self._inlet.accept([inbox_item(raw, self._bot) for _, raw in batch], next_offset(batch))
         except ClaimLost:
             log.info("telegram.standby", reason="another process polls by now")
         self._failures = 0
         return 0.0
+
+    async def _fetch(self) -> bytes:
+        """Wait for what is new, and keep the right to it. Raises ClaimLost once another process polls."""
+        fetching = asyncio.ensure_future(self._api.get_updates(await self._inlet.offset()))
+        try:
+            while not (await asyncio.wait({fetching}, timeout=RENEW_S))[0]:
+                if not await self._inlet.hold_poll():
+                    raise ClaimLost("another process polls this account now")
+            return fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
 
     async def _back_off(self, error: Exception) -> None:
         asked = error.after_s if isinstance(error, DeliveryRetry) and error.after_s else 0.0

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bot.channels.base import DeliveryRetry
+from bot.channels.base import POLL_LEASE_S, DeliveryRetry
 from bot.channels.telegram.errors import PollConflict
 from bot.channels.telegram.groups import BotIdentity
-from bot.channels.telegram.polling import BACKOFF_MAX_S, CONFLICT_S, STANDBY_S, Poller, next_offset
+from bot.channels.telegram.polling import BACKOFF_MAX_S, CONFLICT_S, RENEW_S, STANDBY_S, Poller, next_offset
 from storage.clock import ManualClock
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
@@ -97,6 +97,22 @@ def test_who_may_not_poll_stands_by() -> None:
     assert updates.asked == []
 
 
+def test_the_right_to_poll_is_kept_during_a_poll() -> None:
+    """While Telegram holds a poll open the lease is renewed, in time for one renewal to fail; once it is lost, the poll is left."""
+
+    class Counting(MemoryInlet):
+        held = 0
+
+        async def hold_poll(self) -> bool:
+            self.held += 1
+            return self.held < 4
+
+    updates, inlet = Updates(), Counting()
+    run_virtually(poll_for(3 * RENEW_S + STANDBY_S / 2, updates, inlet))
+    assert (updates.asked, inlet.held) == ([None], 5)
+    assert 2 * RENEW_S < POLL_LEASE_S
+
+
 def test_nonsense_is_stored_and_passed_by() -> None:
     """An update that nobody can read is accepted with the others, and the next poll asks beyond it."""
     odd = b'{"ok": true, "result": [{"update_id": 5, "message": {"text": 1e999}}, {"update_id": 6, "x": nonsense}, {"update_id": 7}]}'
@@ -120,5 +136,5 @@ async def test_one_of_two_processes_polls(database: Database, clock: ManualClock
     await first.release_poll()
     assert await second.hold_poll()
     assert not await first.hold_poll()
-    clock.advance(91_000)
+    clock.advance(round(POLL_LEASE_S * 1000) + 1)
     assert await first.hold_poll()
