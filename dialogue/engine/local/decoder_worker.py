@@ -116,6 +116,7 @@ class DecoderWorker:
                 self._replies[chunk.sequence].begin()
 
     def _compute(self, step: Step) -> None:
+        self._model.copy(step)  # the slots hold the copies from here on, whatever becomes of the step
         try:
             logits = self._model.compute(step)
             sampling = [self._replies[chunk.sequence] for chunk in step.chunks if chunk.samples]

@@ -64,7 +64,7 @@ class Chunk:
 class Step:
     """What is computed at once: copies first, in their order."""
 
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[Chunk, ...]  # in the order of their slots
     copies: tuple[Copy, ...]
 
     @property
@@ -146,7 +146,7 @@ class Scheduler:
         while left and self._waiting and len(self._running) < self.bounds.sequences and (seated := self._seat(copies)):
             added, left = _chunks((seated,), left)
             chunks += added
-        return Step(tuple(chunks), tuple(copies))
+        return Step(tuple(sorted(chunks, key=lambda chunk: chunk.slot.start)), tuple(copies))
 
     def commit(self, step: Step) -> None:
         """A step was computed."""

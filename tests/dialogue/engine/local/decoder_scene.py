@@ -13,6 +13,7 @@ from dialogue.engine.local.scheduler import Bounds, Scheduler, Step
 from dialogue.engine.local.scheduler import Sequence as Running
 from dialogue.engine.local.slot_table import SlotTable
 from dialogue.engine.local.token_sampling import Draw, choose_tokens
+from dialogue.engine.local.varlen_attention import AttentionOver
 
 VOCABULARY: Final = 64
 WINDOW: Final = 6  # of sliding attention: shorter than the prompts
@@ -74,9 +75,9 @@ def generated(weights: Any, prompt: Sequence[int], count: int) -> list[int]:
 class Bench:
     """The engine's loop over one model."""
 
-    def __init__(self, weights: Any, *, places: int = 400, tokens: int = 16, sequences: int = 4) -> None:
-        self.model = DecoderModel(weights, KvStore(weights, places))
-        self.scheduler = Scheduler(SlotTable(places), Bounds(tokens, sequences))
+    def __init__(self, weights: Any, *, places: int = 400, attention_over: AttentionOver | None = None) -> None:
+        self.model = DecoderModel(weights, KvStore(weights, places), attention_over)
+        self.scheduler = Scheduler(SlotTable(places), Bounds(tokens=16, sequences=4))
         self.steps: list[Step] = []
 
     def run(
@@ -94,11 +95,19 @@ class Bench:
             number += 1
         return [sequence.tokens[prompts[sequence] :] for sequence in sequences]
 
+    def interrupt(self) -> None:
+        """Let the next step be computed in vain: memory ran out at its end."""
+        step = self.scheduler.plan()
+        self.model.copy(step)
+        self.model.compute(step)
+        self.scheduler.put_back(step)
+
     def _step(self, prompts: Mapping[Running, int], count: int, sampling: SamplingParams) -> None:
         step = self.scheduler.plan()
         self.steps.append(step)
         sampled = [chunk.sequence for chunk in step.chunks if chunk.samples]
         draws = [Draw(sampling, sequence.tokens[prompts[sequence] :], _point(len(sequence.tokens)), (2,)) for sequence in sampled]
+        self.model.copy(step)
         tokens = choose_tokens(self.model.compute(step), draws)
         self.scheduler.commit(step)
         for sequence, token in zip(sampled, tokens, strict=True):

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from dialogue.engine.local import slot_attention
+from dialogue.engine.local import span_attention
 from dialogue.engine.local.decoder_trial import check_alike
 from dialogue.engine.local.scheduler import Sequence
+from dialogue.engine.local.varlen_attention import over_slots
 from dialogue.errors import EngineUnavailable
 from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, generated, prompt_of, tiny_weights
 
@@ -55,7 +56,7 @@ def test_an_interruption_changes_no_reply(weights: Any) -> None:
 
     def interrupt(number: int) -> None:
         if number in {3, 8, 9}:
-            bench.scheduler.put_back(bench.scheduler.plan())
+            bench.interrupt()
 
     assert bench.run(*map(Sequence, map(list, PROMPTS)), sampling=WARM, before=interrupt) == undisturbed
     assert bench.scheduler.bounds.sequences == 1
@@ -69,7 +70,7 @@ def test_a_model_is_tried_before_it_is_served(weights: Any) -> None:
 def test_a_model_with_another_attention_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that says something else over slots than by itself is refused in words, before it answers anybody."""
     bench = Bench(tiny_weights("llama"))
-    monkeypatch.setattr(slot_attention, "mask_of", lambda *_: None)
+    monkeypatch.setattr(span_attention, "mask_of", lambda *_: None)
     with pytest.raises(EngineUnavailable, match="does not say over slots what it says by itself"):
         check_alike(bench.model)
 
@@ -82,3 +83,34 @@ def test_what_the_attention_does_not_know_is_refused() -> None:
     layer.forward = lambda **arguments: forward(**arguments, s_aux=torch.zeros(4))
     with pytest.raises(EngineUnavailable, match="s_aux"):
         check_alike(bench.model)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gemma2", "gemma3"])
+def test_all_requests_at_once_by_varlen(family: str) -> None:
+    """With an attention that is handed all requests at once, as torch's for GPUs is, replies are the same."""
+    weights = tiny_weights(family)
+    sequences = [Sequence(list(prompt)) for prompt in PROMPTS]
+    bench = Bench(weights, attention_over=over_slots(documented_varlen))
+    assert bench.run(*sequences) == Bench(weights).run(*map(Sequence, map(list, PROMPTS)))
+    check_alike(bench.model)
+
+
+def documented_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *lengths: Any, **how: Any) -> torch.Tensor:
+    """What the documentation of `torch.nn.attention.varlen.varlen_attn` says, slowly; the causal end is that of the keys in use."""
+    cu_seq_q, cu_seq_k, max_q, max_k = lengths
+    left, right = how["window_size"]
+    used, groups = how["seqused_k"].tolist(), query.shape[1] // key.shape[1]
+    starts, ends = cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist()
+    assert right == 0
+    assert cu_seq_q.dtype == cu_seq_k.dtype == how["seqused_k"].dtype == torch.int32
+    assert cu_seq_k.tolist() == sorted(cu_seq_k.tolist())
+    assert all(filled <= room for filled, room in zip(used, cu_seq_k.diff().tolist(), strict=True))
+    assert (max_q, max_k) == (max(map(int, cu_seq_q.diff())), max(used))
+    parts = []
+    for start, end, first, filled in zip(starts, ends, cu_seq_k.tolist(), used, strict=False):
+        keys, values = (tensor[first : first + filled].repeat_interleave(groups, 1).transpose(0, 1) for tensor in (key, value))
+        ahead = torch.arange(filled) - torch.arange(filled - (end - start), filled)[:, None]
+        seen = (ahead <= 0) & ((ahead >= -left) if left >= 0 else torch.tensor(True))
+        scores = (query[start:end].transpose(0, 1) @ keys.transpose(1, 2) * how["scale"]).masked_fill(~seen, -torch.inf)
+        parts.append((scores.softmax(-1) @ values).transpose(0, 1))
+    return torch.cat(parts)

@@ -151,7 +151,7 @@ def test_a_long_prompt_stalls_nobody() -> None:
     scheduler.submit(short)
     for _ in range(5):
         step = scheduler.plan()
-        assert step.chunks[0].sequence is talking
+        assert talking in {chunk.sequence for chunk in step.chunks}
         assert step.token_count == 10
         scheduler.commit(step)
         talking.tokens.append(5)

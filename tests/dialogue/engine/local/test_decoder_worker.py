@@ -1,0 +1,229 @@
+"""The thread of a decoder: memory that runs out, a device that fails, replies that nobody wants any more."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dialogue.config import EngineConfig
+from dialogue.engine.base import (
+    AdapterRef,
+    FinishReason,
+    GenerationEvent,
+    GenerationFinished,
+    GenerationRequest,
+    SamplingParams,
+    TextDelta,
+)
+from dialogue.engine.factory import local_spec
+from dialogue.engine.local.decoder import DecoderEngine, build
+from dialogue.engine.local.decoder_model import DecoderModel
+from dialogue.engine.local.lora_layers import LoraLayers
+from dialogue.engine.local.scheduler import Step
+from dialogue.engine.models import pull
+from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable
+from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
+from tests.fakes.tiny_decoder import write_tiny_decoder
+from tests.fakes.tiny_gguf import TinyModel, tiny_model
+from tests.sizes import record_proof, size
+
+GREEDY = SamplingParams(max_tokens=10, temperature=0, repetition_penalty=1, ignore_eos=True)
+MODEL = tiny_model(seed=3)
+Compute = Callable[[DecoderModel, Step], torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_decoder(MODEL, tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+async def engine(folder: Path, tmp_path: Path) -> AsyncGenerator[DecoderEngine, None]:
+    files = pull(str(folder), tmp_path)
+    config = EngineConfig(cache_dir=tmp_path, context_tokens=256, slots=4, cache_ram_mib=1, threads=1)
+    made = build(local_spec(config, files).arguments)
+    await made.start()
+    yield made
+    await made.close()
+
+
+def request(number: int, **changes: Any) -> GenerationRequest:
+    prompt = tuple(1 + (number * 31 + 7 * place) % 250 for place in range(5 + 20 * (number % 4)))
+    return GenerationRequest(str(number), prompt, replace(GREEDY, **changes), deadline_s=60)
+
+
+async def answer(engine: DecoderEngine, asked: GenerationRequest) -> str:
+    """Return the whole reply; it must come to its end."""
+    events = [event async for event in engine.generate(asked)]
+    assert isinstance(events[-1], GenerationFinished)
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+async def answers(engine: DecoderEngine, count: int = 6) -> list[str]:
+    return await asyncio.gather(*(answer(engine, request(number, temperature=number % 2, seed=number)) for number in range(count)))
+
+
+@contextmanager
+def computing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Compute, DecoderModel, Step], torch.Tensor]) -> Iterator[None]:
+    """Let steps be computed by `change`, which is handed the real thing."""
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderModel, "compute", partial_method(change, DecoderModel.compute))
+        yield
+
+
+def partial_method(change: Callable[[Compute, DecoderModel, Step], torch.Tensor], real: Compute) -> Compute:
+    return lambda model, step: change(real, model, step)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+async def test_want_of_memory_changes_no_reply(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """When big steps find no memory, smaller ones are made: every request is answered, and as it would have been."""
+    undisturbed = await answers(engine)
+    failures = 0
+
+    def scarce(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+        nonlocal failures
+        if step.token_count > 2:
+            failures += 1
+            raise error
+        return real(model, step)
+
+    with computing(monkeypatch, scarce):
+        assert await answers(engine) == undisturbed
+    assert failures
+    assert engine.health().ready
+
+
+async def test_a_request_that_never_fits_is_given_up(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When not even one token finds memory, the request ends with a sentence, and the engine lives on."""
+
+    def never(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    with computing(monkeypatch, never), pytest.raises(EngineUnavailable, match="no memory"):
+        await answer(engine, request(0))
+    assert await answer(engine, request(0))
+
+
+async def test_an_error_in_a_step_ends_its_requests_alone(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step cannot compute ends the requests in it with EngineUnavailable; the next ones are answered."""
+    undisturbed = await answer(engine, request(1))
+
+    def broken(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+        raise ValueError("a bug")
+
+    with computing(monkeypatch, broken), pytest.raises(EngineUnavailable, match="a bug"):
+        await answer(engine, request(1))
+    assert await answer(engine, request(1)) == undisturbed
+
+
+async def test_an_error_of_the_device_is_the_end(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error of the device everybody is told, nothing is computed any more and the engine is not ready; a child ends there."""
+    seen: list[Exception] = []
+    monkeypatch.setattr(engine._worker, "_on_fatal", seen.append)
+
+    def failed(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with computing(monkeypatch, failed):
+        results = await asyncio.gather(*(answer(engine, request(number)) for number in range(6)), return_exceptions=True)
+    assert all(isinstance(result, EngineUnavailable) for result in results)
+    assert [type(error) for error in seen] == [torch.AcceleratorError]
+    assert not engine.health().ready
+    with pytest.raises(EngineUnavailable):
+        await answer(engine, request(0))
+
+
+async def test_cancelled_requests_leave_no_slot_behind(engine: DecoderEngine) -> None:
+    """Requests that are cancelled at any moment, waiting or running, leave nothing that runs, waits or is held."""
+    count = size("decoder_cancels", small=60, proof=1000)
+    for number in range(0, count, 6):
+        reading = [asyncio.create_task(answer(engine, request(each))) for each in range(number, number + 6)]
+        for patience, task in enumerate(reading):
+            for _ in range(3 * patience):
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+    assert (engine.health().running, engine.health().waiting) == (0, 0)
+    table = engine._worker._scheduler.table
+    assert not any(slot.busy for slot in table.slots)
+    assert await answer(engine, request(0))
+    record_proof("decoder_cancels", seed=0, size=count, result="no slot left behind")
+
+
+async def test_a_deadline_while_waiting(engine: DecoderEngine) -> None:
+    """A request whose deadline passes before it gets a slot raises DeadlineExceeded; those that run are not touched."""
+    running = [engine.generate(request(number, max_tokens=150)) for number in range(4)]
+    for stream in running:
+        await anext(stream)
+    with pytest.raises(DeadlineExceeded):
+        await answer(engine, replace(request(9), deadline_s=0.0))
+    for stream in running:
+        async with aclosing(stream):
+            last: GenerationEvent | None = None
+            async for event in stream:
+                last = event
+            assert isinstance(last, GenerationFinished)
+            assert last.reason == FinishReason.LENGTH
+
+
+async def test_tokens_that_the_model_does_not_know_are_refused(engine: DecoderEngine) -> None:
+    """An id beyond the vocabulary, or no id at all, is refused before it reaches the model."""
+    for prompt in ((), (1, 256), (-1,)):
+        with pytest.raises(EngineError):
+            await answer(engine, replace(request(0), prompt=prompt))
+
+
+def adapter_folder(model: TinyModel, folder: Path, sha256: str, seed: int) -> str:
+    facts = model.facts(sha256)
+    tensors = random_tensors(facts, EVERY_PROJECTION, 4, seed=seed)
+    return str(write_adapter(folder / f"adapter-{seed}", facts, targets=EVERY_PROJECTION, rank=4, tensors=tensors))
+
+
+async def test_a_request_keeps_the_adapter_that_it_began_with(engine: DecoderEngine, tmp_path: Path) -> None:
+    """While adapters are loaded, replaced under the same name and taken away, a running request says what it says undisturbed."""
+    sha256 = (await engine.start()).model_sha256
+    first, second = (AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, seed)) for seed in (1, 2))
+    asked = replace(request(3, max_tokens=100), adapter="release")
+    await engine.set_adapters([second])
+    by_second = await answer(engine, asked)
+    await engine.set_adapters([first])
+    by_first = await answer(engine, asked)
+    stream = engine.generate(asked)
+    texts = [await anext(stream)]
+    for refs in ([second], [second, replace(first, name="canary")], []):
+        await engine.set_adapters(refs)
+        if refs:
+            assert await answer(engine, asked) == by_second
+    texts += [event async for event in stream]
+    assert "".join(event.text for event in texts if isinstance(event, TextDelta)) == by_first != by_second
+    with pytest.raises(AdapterUnknown):
+        await answer(engine, asked)
+
+
+async def test_without_memory_for_a_copy_nothing_is_merged(engine: DecoderEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a merged copy of the layers finds no memory, the adapter is applied without one; when not even that, it is rejected."""
+    sha256 = (await engine.start()).model_sha256
+    ref = AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, 1))
+    asked = replace(request(3), adapter="release")
+    await engine.set_adapters([ref])
+    merged = await answer(engine, asked)
+    await engine.set_adapters([])
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(LoraLayers, "_merge", no_memory)
+    await engine.set_adapters([ref])
+    assert await answer(engine, asked) == merged
+    monkeypatch.setattr(LoraLayers, "prepare", no_memory)
+    with pytest.raises(AdapterRejected, match="no memory"):
+        await engine.set_adapters([])
+    assert await answer(engine, asked) == merged
