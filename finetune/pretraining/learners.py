@@ -13,6 +13,7 @@ from typing import Any
 
 import transformers
 
+from dialogue.engine.local.dequantised import copy_tokenizer
 from dialogue.engine.local.seq2seq_files import TARGET_FOLDER
 from dialogue.engine.model_files import TOKENIZER_NAME
 from dialogue.engine.model_sources import ModelSources
@@ -24,7 +25,7 @@ from finetune.pretraining.models import PAD_ID, build_decoder, build_encoder_dec
 from finetune.pretraining.pair_objective import PairObjective
 from finetune.pretraining.rows import document_rows, pair_rows, target_counts
 from finetune.pretraining.vocabulary import save_chat_vocabulary, save_text_vocabulary, train_vocabulary
-from finetune.training.base_model import BaseFiles, copy_tokenizer, find_base, load_weights
+from finetune.training.base_model import BaseFiles, find_base, load_weights
 from finetune.training.fit import Task
 from finetune.training.lora import attach, quantisation
 from finetune.training.objective import DecoderObjective

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from dialogue.engine.local.dequantised import copy_tokenizer, write_whole
 from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import PUBLIC_SOURCES
 from finetune.errors import FinetuneError
-from finetune.training.base_model import BaseFiles, copy_tokenizer, find_base, load_weights, write_whole
+from finetune.training.base_model import BaseFiles, find_base, load_weights
 from finetune.training.gguf_export import export_gguf
 from finetune.training.gguf_model import Array, write_float_gguf
 from finetune.training.lora import adapted_layers, attach_trained

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dialogue.engine.local import dequantised
 from dialogue.engine.model_sources import ModelSources
 from dialogue.errors import ModelDownloadFailed, ModelError
-from finetune.training import base_model
 from finetune.training.base_model import find_base, load_base, load_weights
 from finetune.training.forms import other_forms
 from finetune.training.gguf_export import export_gguf
@@ -38,7 +38,7 @@ def test_a_gguf_file_is_dequantised_once(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(base_model, "_dequantise", fail)
+    monkeypatch.setattr(dequantised, "_dequantise", fail)
     assert find_base(str(path), tmp_path / "cache").folder == base.folder
 
 
@@ -49,7 +49,7 @@ def test_dequantising_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(base_model, "copy_tokenizer", fail)
+    monkeypatch.setattr(dequantised, "copy_tokenizer", fail)
     with pytest.raises(OSError, match="No space"):
         find_base(str(path), tmp_path / "cache")
     assert list((tmp_path / "cache" / "finetune").iterdir()) == []
