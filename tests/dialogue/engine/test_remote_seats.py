@@ -82,6 +82,21 @@ async def test_a_server_that_fails_sends_its_queue_elsewhere() -> None:
     assert await waiting is other
 
 
+async def test_a_slot_given_to_somebody_who_gives_up() -> None:
+    """Who gives up in the very moment in which a slot is given gives it back."""
+    (server,) = _replicas(1, slots=1)
+    seats = Seats([server])
+    assert await seats.take("a", (), 9e9) is server
+    waiting = asyncio.create_task(seats.take("b", (), 9e9))
+    await asyncio.sleep(0)
+    seats.leave(server)
+    assert (server.running, seats.waiting) == (1, 0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert server.running == 0
+
+
 class _Crowd:
     """Requests that come, hold a slot until they are told to go, or give up at any moment."""
 
