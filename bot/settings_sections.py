@@ -129,7 +129,7 @@ class EngineSection(Section):
     kind: str = Field(
         "auto",
         min_length=1,
-        description="auto, llamacpp, remote, scripted, or an installed engine. auto = llamacpp, in this process's care.",
+        description="auto, llamacpp, local, remote, scripted, or an installed engine. auto = llamacpp, in this process's care.",
     )
     slots: int = Field(4, ge=1, le=256, description="Answers that are made at the same time; each holds its own context in memory.")
     threads: int | None = Field(

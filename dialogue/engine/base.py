@@ -5,6 +5,7 @@ An engine deals in token ids and adapters. It knows no users, no conversations a
 
     scripted    answers by rule; ships for tests
     llamacpp    llama.cpp in a supervised child process; the default on a CPU
+    local       decoders on torch, in a supervised child process; for a GPU, and for several adapters at once
     remote      servers that take id arrays at /v1/completions
     seq2seq     encoder–decoders on torch, in a supervised child process
 """

@@ -235,7 +235,7 @@ MISTAKES = [
     (in_environment("DATABASE_URL", "mysql://u:geheimnis@h/x"), "DATABASE_URL: is no database URL", "sqlite:///PATH"),
     (in_environment("TELEGRAM_BOT_TOKEN_FILE", "/nowhere/token"), "TELEGRAM_BOT_TOKEN_FILE: names a file that cannot be read", "a file"),
     (in_environment("KEFU_CONFIG", "/nowhere/kefu.toml"), "/nowhere/kefu.toml: there is no such file", "kefu init"),
-    (in_environment("KEFU_ENGINE__KIND", "lamacpp"), "[engine] kind: there is no engine 'lamacpp'", "one of auto, llamacpp, remote"),
+    (in_environment("KEFU_ENGINE__KIND", "lamacpp"), "[engine] kind: there is no engine 'lamacpp'", "one of auto, llamacpp, local, remote"),
     (in_environment("KEFU_ENGINE__KIND", "remote"), "[remote] base_urls", "a list of http"),
     (in_dotenv("KEFU_HTTP__PORT=x\n"), ".env: KEFU_HTTP__PORT: 'x' is not allowed", "a whole number"),
 ]

@@ -119,7 +119,7 @@ def tiny_llamacpp(folder: Path) -> tuple[ModelFiles, Subject]:
     return files, Subject(UNUSED, story_prompt, story_prompt("你好", 0), AdapterRef("release-1", str(adapter)))
 
 
-def default_llamacpp(folder: Path) -> tuple[ModelFiles, Subject]:
+def default_subject(folder: Path) -> tuple[ModelFiles, Subject]:
     """The default model."""
     files = default_model()
     tokenizer = load_tokenizer(files)
@@ -145,19 +145,25 @@ def llamacpp_arm(name: str, make: Callable[[Path], tuple[ModelFiles, Subject]], 
     return Arm(name, open_subject)
 
 
-def local_arm(name: str, host: Callable[[EngineSpec], Engine]) -> Arm:
-    """An arm around the story teller on torch."""
+def tiny_local(folder: Path) -> tuple[ModelFiles, Subject]:
+    """The story teller as transformers saves it."""
+    model = story_teller()
+    files = pull(str(write_tiny_decoder(model, folder / "model")), folder)
+    facts = model.facts(files.sha256)
+    tensors = random_tensors(facts, EVERY_PROJECTION, 8, seed=3, strength=3.0)
+    adapter = write_adapter(folder / "peft", facts, targets=EVERY_PROJECTION, rank=8, tensors=tensors)
+    return files, Subject(UNUSED, story_prompt, story_prompt("你好", 0), AdapterRef("release-1", str(adapter)))
+
+
+def local_arm(name: str, make: Callable[[Path], tuple[ModelFiles, Subject]], host: Callable[[EngineSpec], Engine]) -> Arm:
+    """An arm around a decoder on torch."""
 
     @asynccontextmanager
     async def open_subject(folder: Path) -> AsyncGenerator[Subject, None]:
-        model = story_teller()
-        files = pull(str(write_tiny_decoder(model, folder / "model")), folder)
-        facts = model.facts(files.sha256)
-        tensors = random_tensors(facts, EVERY_PROJECTION, 8, seed=3, strength=3.0)
-        adapter = write_adapter(folder / "peft", facts, targets=EVERY_PROJECTION, rank=8, tensors=tensors)
-        config = EngineConfig(cache_dir=folder, context_tokens=2048, slots=3, cache_ram_mib=4, threads=1)
+        files, subject = make(folder)
+        config = EngineConfig(cache_dir=model_cache(), context_tokens=2048, slots=3, cache_ram_mib=4, threads=1)
         async with running(host(local_spec(config, files))) as engine:
-            yield Subject(engine, story_prompt, story_prompt("你好", 0), AdapterRef("release-1", str(adapter)))
+            yield replace(subject, engine=engine)
 
     return Arm(name, open_subject)
 
@@ -186,13 +192,16 @@ ENGINES = [
     llamacpp_arm("llamacpp", tiny_llamacpp, lambda spec: build(spec.arguments)),
     llamacpp_arm("process(llamacpp)", tiny_llamacpp, ProcessEngine),
     *(
-        [llamacpp_arm("process(llamacpp), default model", default_llamacpp, ProcessEngine)]
+        [llamacpp_arm("process(llamacpp), default model", default_subject, ProcessEngine)]
         * size("default_model_contract", small=0, proof=1)
     ),
-    local_arm("local", lambda spec: build_local(spec.arguments)),
-    *([local_arm("process(local)", ProcessEngine)] * size("local_process_contract", small=0, proof=1)),  # the same
+    local_arm("local", tiny_local, lambda spec: build_local(spec.arguments)),
+    *(
+        [local_arm("process(local)", tiny_local, ProcessEngine)] * size("local_process_contract", small=0, proof=1)
+    ),  # torch loads for seconds
+    *([local_arm("process(local), default model", default_subject, ProcessEngine)] * size("default_local_contract", small=0, proof=1)),
     seq2seq_arm("seq2seq", lambda spec: build_seq2seq(spec.arguments)),
-    *([seq2seq_arm("process(seq2seq)", ProcessEngine)] * size("seq2seq_process_contract", small=0, proof=1)),  # torch loads for seconds
+    *([seq2seq_arm("process(seq2seq)", ProcessEngine)] * size("seq2seq_process_contract", small=0, proof=1)),
     remote_arm("remote(llama.cpp)", 1),
     remote_arm("remote(2 llama.cpp)", 2),
 ]

@@ -1,9 +1,10 @@
 """Promises of putting engines together."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dialogue.config import EngineConfig, RemoteConfig
 from dialogue.engine.adapters import TEMPLATE_HASH_KEY
 from dialogue.engine.base import AdapterRef, Engine, GenerationFinished, GenerationRequest, SamplingParams, TextDelta
-from dialogue.engine.factory import ENTRY_POINTS, build_engine, llamacpp_spec
+from dialogue.engine.factory import ENTRY_POINTS, build_engine, llamacpp_spec, local_spec
 from dialogue.engine.llamacpp import build
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.models import load_template, load_tokenizer
@@ -119,7 +120,7 @@ async def test_an_installed_engine(config: EngineConfig) -> None:
 @pytest.mark.usefixtures("installed")
 def test_an_engine_that_does_not_exist(config: EngineConfig) -> None:
     """An unknown name is refused with those that exist, installed ones among them."""
-    with pytest.raises(EngineUnavailable, match=r"no engine 'nothing'.*auto, custom, llamacpp, remote, scripted"):
+    with pytest.raises(EngineUnavailable, match=r"no engine 'nothing'.*auto, custom, llamacpp, local, remote, scripted"):
         build_engine(replace(config, kind="nothing"), None)
 
 
@@ -131,6 +132,28 @@ def test_what_is_missing(config: EngineConfig, tmp_path: Path) -> None:
             build_engine(config, files)
     with pytest.raises(EngineUnavailable, match=r"remote\.base_urls"):
         build_engine(replace(config, kind="remote"), None)
+
+
+def test_local(config: EngineConfig, tmp_path: Path) -> None:
+    """The engine on torch is a child process that is told which model it serves; adapters are loaded into it while it runs."""
+    files = default_model()
+    spec = local_spec(config, files)
+    assert json.loads(json.dumps(spec.arguments))["files"]["path"] == str(files.path)
+    assert spec.arguments["template_sha256"] == files.template_sha256
+    assert not spec.adapters_at_start
+    assert not build_engine(replace(config, kind="local"), files).health().ready
+
+
+def test_local_without_what_it_needs(config: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a model, or without torch, the engine on torch is refused with what to do."""
+    local = replace(config, kind="local")
+    for files in (None, replace(default_model(), sha256="")):
+        with pytest.raises(EngineUnavailable, match=r"model\.reference"):
+            build_engine(local, files)
+    monkeypatch.setattr(util, "find_spec", lambda _: None)
+    with pytest.raises(EngineUnavailable, match="The engine local needs torch") as refused:
+        build_engine(local, default_model())
+    assert "kefu[torch]" in refused.value.hint
 
 
 def test_native_code_stays_outside() -> None:
