@@ -6,7 +6,7 @@ from bot.cli.lazy import LazyCommand, LazyGroup
 
 BENCHES = {
     "bot": LazyCommand("bot.cli.bench_bot:app", "Measure the whole way of a Telegram message beside python-telegram-bot."),
-    "engine": LazyCommand("bot.cli.bench_engine:app", "Measure the engine beside the raw library."),
+    "engine": LazyCommand("bot.cli.bench_engine:app", "Measure engines side by side: Kefu's own, transformers, the raw library, a server."),
     "storage": LazyCommand("bot.cli.bench_storage:app", "Measure whether the database stays fast as it fills."),
     "train": LazyCommand("finetune.bench.command:app", "Measure LoRA training beside TRL's SFTTrainer, with its defaults and tuned."),
 }

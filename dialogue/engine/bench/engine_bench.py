@@ -1,138 +1,264 @@
-"""`kefu bench engine`: our stack beside the raw library, in one run, round by round in turn, medians and spread.
+"""`kefu bench engine`: the arms side by side in one run, round by round in turn, medians and spread.
 
-Both arms have the same model file, threads, slots, context and prompt cache, get token ids and produce replies of the same
-length. The order changes from round to round (AB BA AB …), so that a machine that gets slower or faster does not favour one.
+All arms get the same prompts as token ids and produce replies of the same length. Their order changes from round to round (AB BA AB …),
+so that a machine that gets slower or faster does not favour one. Each arm is a process of its own.
 """
 
+import asyncio
 import platform
-import statistics
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
 
-from dialogue.engine.base import Engine
-from dialogue.engine.bench.arms import EngineArm, RawSettings, raw_arm
-from dialogue.engine.bench.machine import hardware
-from dialogue.engine.bench.workload import Arm, Render, Round, Workload, run_round
+from dialogue.engine.bench.arm_table import ArmKind, lacking, measures, needs_adapters
+from dialogue.engine.bench.fleet import Fleet, Terms
+from dialogue.engine.bench.machine import copy_bandwidth, hardware, has_cuda, load_average
+from dialogue.engine.bench.metrics import ModelCost, Objective, roofline_share, run_metrics, spread
+from dialogue.engine.bench.model_cost import gguf_cost, torch_cost
+from dialogue.engine.bench.random_adapters import write_adapters
+from dialogue.engine.bench.samples import Sample
+from dialogue.engine.bench.summary import Run, case_summary
+from dialogue.engine.bench.workload import (
+    ADAPTERS,
+    SINGLE,
+    Case,
+    Conversation,
+    Language,
+    Sizes,
+    cases,
+    context_tokens,
+    conversations,
+    shortened,
+    warm_up,
+    work_tokens,
+)
+from dialogue.engine.cpu_cores import usable_cores
+from dialogue.errors import EngineUnavailable
 
-Report = Callable[[str], None]
-
-OURS, RAW = "llamacpp", "raw"
-FEWEST_TOKENS = 4
-PACKAGES = ("kefu", "xllamacpp")
+PACKAGES: Final = ("kefu", "xllamacpp", "torch", "transformers", "peft")
+FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
-class BenchSize:
-    """How long the bench takes."""
+class Plan:
+    """What is measured."""
 
-    workload: Workload
-    seconds: float = 35.0  # no further pair of rounds is begun when it would end later
-    most_rounds: int = 8
+    arms: tuple[ArmKind, ...]
+    sizes: Sizes
+    rounds: int = 3
+    objective: Objective = field(default_factory=Objective)
+    seconds: float | None = None  # no further round is begun that would end later, and replies are cut to what fits; None = no limit
+    apart: bool = False  # one arm's process at a time
+    bandwidth: Callable[[int], float] = copy_bandwidth  # by threads; bytes a second
 
 
-QUICK = BenchSize(Workload())
-FULL = BenchSize(Workload(users=4, reply_tokens=64), seconds=240.0, most_rounds=12)
+QUICK: Final = Sizes(
+    users=(1, 4), reply_tokens=32, chat_users=1, chat_tokens=24, think_s=0.0, long_tokens=512, workloads=("single", "multi-turn")
+)
+QUICK_SECONDS: Final = 40.0
 
 
-async def run_bench(
-    engine: Engine, settings: RawSettings, render: Render, size: BenchSize = QUICK, report: Report = print
-) -> dict[str, Any]:
-    """Measure a not yet started engine beside the raw library; return what `kefu bench engine` prints as JSON.
+@dataclass(slots=True)
+class Record:
+    """What has been measured so far."""
 
-    The engine must have been built with the values in `settings`. It is closed in the end. `report` gets lines for people.
+    runs: list[Run] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    bandwidths: list[float] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
+
+
+class Progress:
+    """Whom the bench tells how far it is. Tells nobody."""
+
+    def tell(self, text: str) -> None:
+        """A line for people."""
+
+    def total(self, steps: int) -> None:
+        """So many runs will come."""
+
+    def step(self) -> None:
+        """One run is over."""
+
+
+async def run_bench(plan: Plan, terms: Terms, language: Language, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure all arms and return what `kefu bench engine` prints as JSON.
+
+    What cannot be measured here is named with the reason. Raises EngineUnavailable when no arm is left.
     """
-    try:
-        info = await engine.start()
-        async with raw_arm(settings) as raw:
-            arms: dict[str, Arm] = {OURS: EngineArm(engine), RAW: raw}
-            size = await fitted(arms, render, size)
-            rounds = await run_rounds(arms, render, size, report)
-    finally:
-        await engine.close()
-    result = {"bench": "engine", "model": info.model, "model_sha256": info.model_sha256, **asdict(size.workload)}
-    result |= {key: value for key, value in asdict(settings).items() if key != "model"}
-    result |= summary(rounds, size.workload) | {"versions": versions(), "hardware": hardware()}
-    for line in table(result, size.workload):
-        report(line)
-    return result
+    progress = progress or Progress()
+    skipped = _skipped(plan, terms, progress)
+    plan = replace(plan, arms=tuple(kind for kind in plan.arms if kind.name not in skipped))
+    if not plan.arms:
+        raise EngineUnavailable("No arm can be measured here.")
+    with tempfile.TemporaryDirectory(prefix="kefu-bench-") as place:
+        terms = await _prepared(plan, terms, language, Path(place))
+        async with Fleet(terms, warm_up(plan.sizes, language), progress.tell, apart=plan.apart) as fleet:
+            bench = _Bench(plan, terms, language, fleet, progress)
+            await bench.run()
+    return bench.result(skipped)
 
 
-async def run_rounds(arms: dict[str, Arm], render: Render, size: BenchSize, report: Report) -> dict[str, list[Round]]:
-    """Run the arms in turn until the time is up."""
-    rounds: dict[str, list[Round]] = {name: [] for name in arms}
-    began = time.monotonic()
-    for number in range(size.most_rounds):
-        pair_began = time.monotonic()
-        for name in list(arms) if number % 2 == 0 else list(arms)[::-1]:
-            rounds[name].append(await run_round(arms[name], render, size.workload, f"round {number}"))
-        now = time.monotonic()
-        report(f"round {number + 1}: " + ", ".join(f"{name} {taken[-1].tokens_per_s:.1f} tokens/s" for name, taken in rounds.items()))
-        if now - began + (now - pair_began) > size.seconds:
-            break
-    return rounds
+def _skipped(plan: Plan, terms: Terms, progress: Progress) -> dict[str, str]:
+    reasons = {kind.name: lacking(kind, terms.files, terms.url, cuda=has_cuda()) for kind in plan.arms}
+    skipped = {name: reason for name, reason in reasons.items() if reason}
+    for name, reason in skipped.items():
+        progress.tell(f"{name} is left out. {reason}")
+    return skipped
 
 
-async def fitted(arms: dict[str, Arm], render: Render, size: BenchSize) -> BenchSize:
-    """Warm up, and shorten the replies where two rounds of each arm would take longer than there is time."""
-    workload = size.workload
-    pair_s = 0.0
-    for name, arm in arms.items():
-        warm = await run_round(arm, render, replace(workload, turns=1), f"warm-up {name}")
-        pair_s += workload.turns * max(sample.total_ms for sample in warm.turns[0]) / 1000
-    fitting = int(workload.reply_tokens * size.seconds / (2 * pair_s))
-    return replace(size, workload=replace(workload, reply_tokens=max(FEWEST_TOKENS, min(workload.reply_tokens, fitting))))
+async def _prepared(plan: Plan, terms: Terms, language: Language, folder: Path) -> Terms:
+    """Return the terms with a context that fits the prompts, and with adapters where they are needed."""
+    longest = max(context_tokens(case, plan.sizes, language) for case in cases(plan.sizes))
+    count = plan.sizes.adapters if ADAPTERS in plan.sizes.workloads else max(kind.adapters for kind in plan.arms)
+    if count and terms.files is not None and not terms.adapters:
+        refs = await asyncio.to_thread(write_adapters, count, terms.files, folder, terms.engine.cache_dir)
+        terms = replace(terms, adapters=refs)
+    return replace(terms, engine=replace(terms.engine, context_tokens=longest))
 
 
-def summary(rounds: dict[str, list[Round]], workload: Workload) -> dict[str, Any]:
-    """Return the medians and spreads of both arms, and of the ratios of rounds that stood side by side."""
-    last = workload.turns
-    arms = {
-        name: {
-            "tokens_per_s": spread([taken.tokens_per_s for taken in every]),
-            "decode_tokens_per_s": spread([taken.decode_tokens_per_s for taken in every]),
-            "ttft_turn_1_ms": spread([taken.ttft_ms(1) for taken in every]),
-            f"ttft_turn_{last}_ms": spread([taken.ttft_ms(last) for taken in every]),
-            "ttft_last_over_first": spread([taken.ttft_ms(last) / taken.ttft_ms(1) for taken in every]),
-            "prompt_tokens_last": every[0].turns[-1][0].prompt_tokens,
-            "cached_tokens_last": every[0].turns[-1][0].cached_tokens,
+def schedule(arms: Sequence[ArmKind], every: Sequence[Case], number: int, *, apart: bool) -> Iterator[tuple[ArmKind, Case]]:
+    """Yield the runs of a round. Arms stand side by side on each case; `apart`, each arm has its cases in one go, to be started once."""
+    ordered = list(arms) if number % 2 == 0 else list(arms)[::-1]
+    pairs = [(kind, case) for case in every for kind in ordered]
+    if apart:
+        pairs = [(kind, case) for kind in ordered for case in sorted(every, key=lambda case: needs_adapters(kind, case.workload))]
+    return (pair for pair in pairs if measures(pair[0], pair[1].workload))
+
+
+class _Bench:
+    """The rounds."""
+
+    def __init__(self, plan: Plan, terms: Terms, language: Language, fleet: Fleet, progress: Progress) -> None:
+        self._plan = plan
+        self._sizes = plan.sizes
+        self._terms = terms
+        self._language = language
+        self._fleet = fleet
+        self._progress = progress
+        self._record = Record()
+        self._costs = _costs(plan.arms, terms)
+
+    async def run(self) -> None:
+        """Measure until the rounds or the time are over."""
+        await self._fit()
+        began = time.monotonic()
+        runs = sum(1 for _ in schedule(self._plan.arms, cases(self._sizes), 0, apart=False))
+        self._progress.total(runs * self._plan.rounds)
+        for number in range(self._plan.rounds):
+            round_began = time.monotonic()
+            await self._round(number)
+            now = time.monotonic()
+            self._progress.tell(f"Round {number + 1} of {self._plan.rounds} took {now - round_began:.0f} s.")
+            if self._plan.seconds is not None and 2 * now - round_began - began > self._plan.seconds:
+                break
+
+    async def _fit(self) -> None:
+        """Where time is short, shorten the replies so that two rounds fit, by what one answer alone takes."""
+        if self._plan.seconds is None:
+            return
+        took_s = 0.0
+        for kind in self._plan.arms:
+            samples = await self._try(kind, [warm_up(self._sizes, self._language)], adapters=False)
+            took_s += sum(sample.total_ms for sample in samples) / 1000
+        needed = 2 * took_s * work_tokens(self._sizes) / self._sizes.reply_tokens
+        self._sizes = shortened(self._sizes, self._plan.seconds / max(needed, 1e-6))
+
+    async def _round(self, number: int) -> None:
+        self._record.loads.append(load_average())
+        threads = self._terms.engine.threads or usable_cores()
+        self._record.bandwidths.append(await asyncio.to_thread(self._plan.bandwidth, threads))
+        for kind, case in schedule(self._plan.arms, cases(self._sizes), number, apart=self._plan.apart):
+            asked = conversations(case, self._sizes, self._language, f"round {number}")
+            samples = await self._try(kind, asked, adapters=needs_adapters(kind, case.workload))
+            if samples:
+                self._take(kind, case, number, samples)
+            self._progress.step()
+
+    async def _try(self, kind: ArmKind, asked: Sequence[Conversation], *, adapters: bool) -> Sequence[Sample]:
+        """Run an arm; one that has failed is not asked again."""
+        if kind.name in self._record.failed:
+            return ()
+        try:
+            return await self._fleet.run(kind, asked, adapters=adapters)
+        except EngineUnavailable as error:
+            self._record.failed[kind.name] = str(error)
+            self._progress.tell(f"{kind.name} failed and is left out from here on: {error}")
+            return ()
+
+    def _take(self, kind: ArmKind, case: Case, number: int, samples: Sequence[Sample]) -> None:
+        metrics = run_metrics(samples, self._plan.objective)
+        metrics["roofline_share"] = self._roofline(kind, case, samples)
+        texts = tuple(sample.text for sample in samples)
+        self._record.runs.append(Run(case, kind.name, number, metrics, texts))
+        self._progress.tell(f"{case.name}: {kind.name} {metrics['output_tokens_per_s']:.1f} tokens/s")
+
+    def _roofline(self, kind: ArmKind, case: Case, samples: Sequence[Sample]) -> float | None:
+        cost = self._costs.get(kind.name)
+        bandwidth = self._bandwidth(kind)
+        if cost is None or bandwidth is None or case.workload != SINGLE:
+            return None
+        running = min(case.users, self._terms.engine.slots) if kind.batches else 1
+        return roofline_share(samples, cost, running, bandwidth)
+
+    def _bandwidth(self, kind: ArmKind) -> float | None:
+        """Return what memory can do where an arm computes; what a device can, an arm on torch has measured."""
+        if kind.needs == "torch" and has_cuda():
+            return next((about["bandwidth_bytes_per_s"] for about in self._fleet.about.values() if "bandwidth_bytes_per_s" in about), None)
+        return self._record.bandwidths[-1]
+
+    def result(self, skipped: dict[str, str]) -> dict[str, Any]:
+        """Return everything that was measured."""
+        record, terms = self._record, self._terms
+        if not record.runs:
+            raise EngineUnavailable(f"Every arm failed: {'; '.join(f'{name}: {why}' for name, why in record.failed.items())}")
+        return {
+            "bench": "engine",
+            "model": terms.files.reference if terms.files else "",
+            "model_sha256": terms.files.sha256 if terms.files else "",
+            "sizes": asdict(self._sizes),
+            "slo": asdict(self._plan.objective),
+            "slots": terms.engine.slots,
+            "threads": terms.engine.threads or usable_cores(),
+            "context_tokens": terms.engine.context_tokens,
+            "cache_ram_mib": terms.engine.cache_ram_mib,
+            "rounds": 1 + max(run.round for run in record.runs),
+            "about": self._fleet.about,
+            "peak_memory": self._fleet.memory,
+            "skipped": skipped,
+            "failed": record.failed,
+            "cases": {case.name: case_summary(case, record.runs) for case in cases(self._sizes)},
+            "copy_bandwidth_bytes_per_s": spread(record.bandwidths),
+            "load_average": spread(record.loads),
+            "versions": versions(),
+            "hardware": hardware(),
         }
-        for name, every in rounds.items()
+
+
+def _costs(arms: Sequence[ArmKind], terms: Terms) -> dict[str, ModelCost]:
+    """Return what a step reads, for the arms of which it is known."""
+    files = terms.files
+    if files is None:
+        return {}
+    width = BFLOAT16_BYTES if has_cuda() else FLOAT32_BYTES
+    return {
+        kind.name: torch_cost(files.path, width) if kind.needs == "torch" else gguf_cost(files.path)
+        for kind in arms
+        if kind.needs in {"torch", "gguf"}
     }
-    pairs = list(zip(rounds[OURS], rounds[RAW], strict=True))
-    ratios = {
-        "tokens_per_s": spread([ours.tokens_per_s / raw.tokens_per_s for ours, raw in pairs]),
-        "decode_tokens_per_s": spread([ours.decode_tokens_per_s / raw.decode_tokens_per_s for ours, raw in pairs]),
-        "ttft_turn_1": spread([ours.ttft_ms(1) / raw.ttft_ms(1) for ours, raw in pairs]),
-        f"ttft_turn_{last}": spread([ours.ttft_ms(last) / raw.ttft_ms(last) for ours, raw in pairs]),
-    }
-    same = all(_texts(ours) == _texts(raw) for ours, raw in pairs)
-    return {"rounds": len(pairs), "arms": arms, "ours_over_raw": ratios, "same_texts": same}
-
-
-def _texts(taken: Round) -> list[str]:
-    return [sample.text for turn in taken.turns for sample in turn]
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, least and most, rounded."""
-    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
-
-
-def table(result: dict[str, Any], workload: Workload) -> list[str]:
-    """Return the lines of a small table."""
-    rows = ["tokens_per_s", "decode_tokens_per_s", "ttft_turn_1_ms", f"ttft_turn_{workload.turns}_ms", "ttft_last_over_first"]
-    lines = [f"{'median (least to most)':24}{OURS:>28}{RAW:>28}{'ours/raw':>10}"]
-    for row in rows:
-        cells = [result["arms"][name][row] for name in (OURS, RAW)]
-        ratio = result["ours_over_raw"].get(row.removesuffix("_ms"))
-        shown = "".join(f"{cell['median']:>10.2f} ({cell['min']:.2f} to {cell['max']:.2f})".rjust(28) for cell in cells)
-        lines.append(f"{row:24}{shown}" + (f"{ratio['median']:>10.3f}" if ratio else ""))
-    return lines
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that matter for a result."""
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    """Return the versions that matter for a result, of what is installed."""
+    return {"python": platform.python_version()} | {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

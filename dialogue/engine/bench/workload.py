@@ -1,17 +1,35 @@
-"""What is measured: conversations whose prompts grow from turn to turn, as a chat's do. Pure but for the arm that answers.
+"""What every arm is asked, by plain values. Pure.
 
-The user's texts are fixed, the replies are what the arm says, cut at a fixed length and never shorter. Every round begins with
-a system text of its own, so that no round finds the prompt of another one in a cache.
+    single         each user one prompt of fixed length, all at once
+    multi-turn     chats that grow; pauses between the turns, in which people read and write
+    long-prefill   a long prompt comes while others are being answered
+    adapters       as single, each user with an adapter of its own
+
+User texts and lengths of replies are fixed; a growing prompt takes in what the arm itself has said, as a chat does. Every round has
+words of its own at the beginning of each prompt, so that no cache knows it from before.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
-Ids = tuple[int, ...]
+from dialogue.engine.bench.samples import Ids
+
+Encode = Callable[[str], Sequence[int]]
 Render = Callable[[Sequence[str]], Ids]  # [system, user, reply, user, …] -> prompt, ready for the next reply
 
-USER_TEXTS = (
+SINGLE: Final = "single"
+MULTI_TURN: Final = "multi-turn"
+LONG_PREFILL: Final = "long-prefill"
+ADAPTERS: Final = "adapters"
+WORKLOADS: Final = (SINGLE, MULTI_TURN, LONG_PREFILL, ADAPTERS)
+
+LONG_START_S: Final = 0.25  # the chats beside it have begun
+LONG_REPLY_TOKENS: Final = 16
+FEWEST_TOKENS: Final = 4
+
+USER_TEXTS: Final = (
     "Hello! I ordered a pair of running shoes last week and they have not arrived yet. What can I do?",
     "The order number is 20451. Can you tell me when it left your warehouse?",
     "It should be a gift for my brother, whose birthday is on Saturday. Is there a faster way to send it?",
@@ -24,68 +42,144 @@ USER_TEXTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
-    """The size of a round."""
+class Language:
+    """How the model's texts become ids."""
 
-    users: int = 1  # conversations at the same time
-    turns: int = len(USER_TEXTS)
-    reply_tokens: int = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One generation, timed where its text arrives."""
-
-    ttft_ms: float  # from asking to the first text
-    total_ms: float  # from asking to the end
-    tokens: int
-    text: str
-    prompt_tokens: int
-    cached_tokens: int  # of the prompt, not computed again; -1 = unknown
+    encode: Encode
+    render: Render
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """All turns of the conversations of one round, by turn and user."""
+class Sizes:
+    """How much is asked."""
 
-    turns: tuple[tuple[Sample, ...], ...]
+    workloads: tuple[str, ...] = WORKLOADS
+    users: tuple[int, ...] = (1, 4, 8, 16)  # of single
+    prompt_tokens: int = 128  # of single, adapters and the chats beside a long prompt
+    reply_tokens: int = 128
+    turns: int = 8
+    chat_users: int = 4  # of multi-turn and long-prefill
+    chat_tokens: int = 64  # of a reply in multi-turn
+    think_s: float = 2.0  # mean pause between two turns
+    long_tokens: int = 2048
+    adapters: int = 4
+    seed: int = 17  # of the pauses
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One point of a workload."""
+
+    workload: str
+    users: int
 
     @property
-    def tokens_per_s(self) -> float:
-        """Tokens of all users over the time of all turns, prompts included."""
-        seconds = sum(max(sample.total_ms for sample in turn) for turn in self.turns) / 1000
-        return sum(sample.tokens for turn in self.turns for sample in turn) / seconds
+    def name(self) -> str:
+        """What the result calls it."""
+        return f"{self.workload}-{self.users}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What one user asks. The prompt of a turn is the last one, its reply, and the follow-up."""
+
+    name: str
+    opening: Ids
+    reply_tokens: int
+    follow_ups: tuple[Ids, ...] = ()
+    start_s: float = 0.0  # since the run began
+    think_s: tuple[float, ...] = ()  # before each follow-up
+    adapter: str | None = None
+    kind: str = "chat"
 
     @property
-    def decode_tokens_per_s(self) -> float:
-        """Tokens a second of one stream once it has begun."""
-        samples = [sample for turn in self.turns for sample in turn]
-        return 1000 * sum(sample.tokens - 1 for sample in samples) / max(1e-6, sum(sample.total_ms - sample.ttft_ms for sample in samples))
-
-    def ttft_ms(self, turn: int) -> float:
-        """Milliseconds to the first text at a turn, counted from 1; the mean over the users."""
-        samples = self.turns[turn - 1]
-        return sum(sample.ttft_ms for sample in samples) / len(samples)
+    def longest(self) -> int:
+        """Tokens of the last prompt and its reply, about."""
+        return len(self.opening) + sum(map(len, self.follow_ups)) + (1 + len(self.follow_ups)) * self.reply_tokens
 
 
-class Arm(Protocol):
-    """Who answers."""
-
-    async def answer(self, conversations: Sequence[str], prompts: Sequence[Ids], reply_tokens: int) -> list[Sample]:
-        """Generate for all prompts at the same time; `conversations` are their names, equal from turn to turn."""
-        ...
+def cases(sizes: Sizes) -> tuple[Case, ...]:
+    """Return what is measured, in order."""
+    counts = {SINGLE: sizes.users, MULTI_TURN: (sizes.chat_users,), LONG_PREFILL: (sizes.chat_users,), ADAPTERS: (sizes.adapters,)}
+    return tuple(Case(workload, users) for workload in WORKLOADS if workload in sizes.workloads for users in counts[workload])
 
 
-async def run_round(arm: Arm, render: Render, workload: Workload, name: str) -> Round:
-    """Let an arm hold the conversations of one round. Rounds of the same name have the same texts, whoever answers."""
-    conversations = [f"{name}-{user}" for user in range(workload.users)]
-    texts = [[f"{conversation}: you are a friendly assistant of a shoe shop. Answer briefly."] for conversation in conversations]
-    turns: list[tuple[Sample, ...]] = []
-    for turn in range(workload.turns):
-        for history in texts:
-            history.append(USER_TEXTS[turn % len(USER_TEXTS)])
-        samples = await arm.answer(conversations, [render(history) for history in texts], workload.reply_tokens)
-        for history, sample in zip(texts, samples, strict=True):
-            history.append(sample.text)
-        turns.append(tuple(samples))
-    return Round(tuple(turns))
+def conversations(case: Case, sizes: Sizes, language: Language, round_name: str) -> tuple[Conversation, ...]:
+    """Return what the users of a case ask in one round, the same for every arm."""
+    names = [f"{round_name} {case.name} {user}" for user in range(case.users)]
+    if case.workload == MULTI_TURN:
+        return tuple(_chat(name, sizes, language) for name in names)
+    singles = tuple(_single(name, sizes.prompt_tokens, sizes.reply_tokens, language) for name in names)
+    if case.workload == ADAPTERS:
+        return tuple(replace(each, adapter=adapter_name(number)) for number, each in enumerate(singles))
+    if case.workload == LONG_PREFILL:
+        long = _single(f"{round_name} {case.name} long", sizes.long_tokens, LONG_REPLY_TOKENS, language)
+        return (*singles, replace(long, kind="long", start_s=LONG_START_S))
+    return singles
+
+
+def warm_up(sizes: Sizes, language: Language) -> Conversation:
+    """Return a single request that no round repeats."""
+    return _single("warm-up", sizes.prompt_tokens, sizes.reply_tokens, language)
+
+
+def adapter_name(number: int) -> str:
+    """Return what the adapter of a user is called."""
+    return f"bench-{number}"
+
+
+def _single(name: str, prompt_tokens: int, reply_tokens: int, language: Language) -> Conversation:
+    text = f"{name}. {' '.join(USER_TEXTS)} "
+    once = tuple(language.encode(text))
+    again = -(-prompt_tokens // len(once))
+    return Conversation(name, (once * again)[:prompt_tokens], reply_tokens)
+
+
+def _chat(name: str, sizes: Sizes, language: Language) -> Conversation:
+    system = f"{name}: you are a friendly assistant of a shoe shop. Answer briefly."
+    texts = [USER_TEXTS[turn % len(USER_TEXTS)] for turn in range(sizes.turns)]
+    chance = random.Random(f"{sizes.seed} {name}")  # noqa: S311 - no secret
+    pauses = [chance.expovariate(1 / sizes.think_s) if sizes.think_s else 0.0 for _ in texts]
+    opening = [system, texts[0]]
+    follow_ups = tuple(follow_up(language.render, opening, text) for text in texts[1:])
+    return Conversation(name, language.render(opening), sizes.chat_tokens, follow_ups, pauses[0] / 2, tuple(pauses[1:]))
+
+
+def follow_up(render: Render, before: Sequence[str], text: str) -> Ids:
+    """Return the ids between the end of a reply and the beginning of the next one: what two different replies have in common there."""
+    one, two = (render([*before, reply, text]) for reply in ("Yes", "12"))
+    shared = 0
+    while shared < min(len(one), len(two)) and one[-1 - shared] == two[-1 - shared]:
+        shared += 1
+    return one[len(one) - shared :]
+
+
+def context_tokens(case: Case, sizes: Sizes, language: Language) -> int:
+    """Return how long a request of this case may become, with some room for replies that are cut into more tokens."""
+    longest = max(each.longest for each in conversations(case, sizes, language, "round 100"))
+    return longest + longest // 8 + 16
+
+
+def work_tokens(sizes: Sizes) -> int:
+    """Return how many tokens all replies of one round have together."""
+    return sum(_case_tokens(case, sizes) for case in cases(sizes))
+
+
+def _case_tokens(case: Case, sizes: Sizes) -> int:
+    return case.users * (sizes.turns * sizes.chat_tokens if case.workload == MULTI_TURN else sizes.reply_tokens)
+
+
+def shortened(sizes: Sizes, share: float) -> Sizes:
+    """Return sizes with shorter replies, for a machine that has not the time; a share of 1 or more changes nothing."""
+    if share >= 1:
+        return sizes
+    reply, chat = (max(FEWEST_TOKENS, int(share * tokens)) for tokens in (sizes.reply_tokens, sizes.chat_tokens))
+    return replace(sizes, reply_tokens=reply, chat_tokens=chat)
+
+
+def turns_of(conversation: Conversation) -> Iterator[tuple[int, float, Ids]]:
+    """Yield number, pause before it, and what is added to the prompt, for each turn."""
+    yield 1, conversation.start_s, conversation.opening
+    for number, ids in enumerate(conversation.follow_ups):
+        pause = conversation.think_s[number] if number < len(conversation.think_s) else 0.0
+        yield number + 2, pause, ids

@@ -1,124 +1,178 @@
-"""The engine bench: what it counts, and that it runs whole."""
+"""The bench as a whole: processes, order, what is left out, and the JSON."""
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dialogue.config import RemoteConfig
-from dialogue.engine.base import Engine
-from dialogue.engine.bench.arms import RawSettings, raw_arm
-from dialogue.engine.bench.engine_bench import OURS, RAW, BenchSize, fitted, run_bench, run_rounds, summary
-from dialogue.engine.bench.workload import USER_TEXTS, Arm, Ids, Round, Sample, Workload, run_round
-from dialogue.engine.remote import RemoteEngine
-from dialogue.engine.scripted import ScriptedEngine
-from dialogue.errors import EngineUnavailable
-from tests.fakes.llama_server import llama_server
-from tests.fakes.tiny_gguf import story_prompt, story_teller, write_tiny_gguf
+from dialogue.config import EngineConfig
+from dialogue.engine.base import AdapterRef
+from dialogue.engine.bench.arm_process import arm_process
+from dialogue.engine.bench.arm_table import ARMS, BASE_ARMS, BY_NAME, ArmKind, chosen, lacking
+from dialogue.engine.bench.engine_bench import Plan, Progress, run_bench, schedule
+from dialogue.engine.bench.fleet import Terms, arm_settings
+from dialogue.engine.bench.settings import ArmSettings
+from dialogue.engine.bench.workload import ADAPTERS, SINGLE, WORKLOADS, Case, Conversation, Sizes, adapter_name
+from dialogue.engine.model_files import ModelFiles
+from dialogue.errors import ConfigurationInvalid, EngineUnavailable
+from tests.dialogue.engine.bench.pieces import BYTES
 
-TINY = BenchSize(Workload(users=2, turns=3, reply_tokens=8), seconds=30.0, most_rounds=2)
-
-
-def sample(ttft_ms: float, total_ms: float, tokens: int = 11) -> Sample:
-    return Sample(ttft_ms, total_ms, tokens, "text", 30, 20)
-
-
-def render(texts: Sequence[str]) -> Ids:
-    """A prompt of bytes, short enough for the tiny model."""
-    return story_prompt("\n".join(texts)[-1500:])
+TINY = Sizes(users=(1, 2), prompt_tokens=32, reply_tokens=8, turns=2, chat_users=1, chat_tokens=4, think_s=0.0, long_tokens=64, adapters=2)
+SCRIPTED = {"kind": "scripted"}
+OURS = ArmKind("llamacpp", "scripted", "engine", "", engine=SCRIPTED)
+RAW = ArmKind("raw", "scripted", "engine", "", engine=SCRIPTED)
 
 
-def test_rates_of_a_round() -> None:
-    """Tokens a second count the prompts in, and users beside one another; the decoding rate counts neither."""
-    taken = Round(((sample(100, 1100), sample(200, 1200)), (sample(50, 1050), sample(50, 800))))
-    assert taken.tokens_per_s == pytest.approx(44 / 2.25)
-    assert taken.decode_tokens_per_s == pytest.approx(40 / 3.75)
-    assert (taken.ttft_ms(1), taken.ttft_ms(2)) == (150, 50)
+def terms(folder: Path, **changes: Any) -> Terms:
+    adapters = tuple(AdapterRef(adapter_name(number), str(folder)) for number in range(2))
+    return replace(Terms(EngineConfig(cache_dir=folder, slots=2), adapters=adapters), **changes)
 
 
-def test_ratios_compare_rounds_that_stood_side_by_side() -> None:
-    """A machine that gets twice as slow in the middle does not change the ratio; an arm that is slower does."""
-    ours = [Round(((sample(10, slow * 1000),),)) for slow in (1, 1, 2)]
-    raw = [Round(((sample(5, slow * 500),),)) for slow in (1, 1, 2)]
-    result = summary({OURS: ours, RAW: raw}, Workload(turns=1))
-    assert result["ours_over_raw"]["tokens_per_s"] == {"median": 0.5, "min": 0.5, "max": 0.5}
-    assert result["ours_over_raw"]["ttft_turn_1"]["median"] == 2
-    assert result["arms"][OURS]["tokens_per_s"]["max"] == 11
-
-
-class Parrot:
-    """An arm that remembers its prompts."""
+class Listener(Progress):
+    """Remembers what it is told."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[tuple[str, ...], tuple[Ids, ...]]] = []
+        self.lines: list[str] = []
+        self.steps = 0
+        self.expected = 0
 
-    async def answer(self, conversations: Sequence[str], prompts: Sequence[Ids], reply_tokens: int) -> list[Sample]:
-        self.asked.append((tuple(conversations), tuple(prompts)))
-        return [Sample(1, 2, reply_tokens, "fine", len(prompt), 0) for prompt in prompts]
+    def tell(self, text: str) -> None:
+        self.lines.append(text)
 
+    def total(self, steps: int) -> None:
+        self.expected = steps
 
-async def test_prompts_grow() -> None:
-    """Each turn's prompt begins with the last one, reply included; rounds and users begin differently."""
-    arm = Parrot()
-    for name in ("round 1", "round 2"):
-        await run_round(arm, _bytes_of, Workload(users=2, turns=3), name)
-    first, second, third = (bytes(prompts[0]).decode() for _, prompts in arm.asked[:3])
-    assert second.startswith(first + "\nfine\n")
-    assert third.startswith(second)
-    assert third.endswith(USER_TEXTS[2])
-    starts = {bytes(prompt).decode().partition(":")[0] for _, prompts in arm.asked for prompt in prompts}
-    assert starts == {"round 1-0", "round 1-1", "round 2-0", "round 2-1"}
+    def step(self) -> None:
+        self.steps += 1
 
 
 async def test_a_whole_bench(tmp_path: Path) -> None:
-    """Both arms run the same work on the same model, say the same, and the result is one JSON object."""
-    model = write_tiny_gguf(story_teller(), tmp_path / "model.gguf")
-    lines: list[str] = []
-    with llama_server(model, slots=2, context=2048) as server:
-        engine = RemoteEngine(RemoteConfig((server.url,), "tiny", server.api_key))
-        result = await run_bench(engine, RawSettings(str(model), 2048, 2, 1, 0), render, TINY, lines.append)
-    assert result["rounds"] == 2
-    assert result["same_texts"]
-    assert result["arms"][OURS]["cached_tokens_last"] > 0
-    assert result["arms"][RAW]["cached_tokens_last"] > 0
-    assert result["ours_over_raw"]["tokens_per_s"]["median"] > 0
-    assert json.loads(json.dumps(result)) == result
-    assert any(line.startswith("ttft_turn_3_ms") for line in lines)
+    """Every workload, two rounds, two arms in processes of their own: all figures are there, and the result is one JSON object."""
+    listener = Listener()
+    plan = Plan((OURS, RAW), TINY, rounds=2, bandwidth=lambda threads: threads * 1e9)
+    result = await run_bench(plan, terms(tmp_path), BYTES, listener)
+    assert list(result["cases"]) == ["single-1", "single-2", "multi-turn-1", "long-prefill-1", "adapters-2"]
+    for case in result["cases"].values():
+        assert {arm: figures["rounds"] for arm, figures in case["arms"].items()} == {"llamacpp": 2, "raw": 2}
+        assert case["over"]["llamacpp/raw"]["same_texts"]
+    assert result["cases"]["multi-turn-1"]["arms"]["raw"]["prefix_hit_rate"]["median"] > 0
+    assert result["cases"]["long-prefill-1"]["arms"]["raw"]["long_ttft_ms"]["median"] > 0
+    assert result["peak_memory"]["llamacpp"]["peak_memory_mib"] > 10
+    assert result["copy_bandwidth_bytes_per_s"]["median"] > 0
+    assert (result["rounds"], result["failed"], result["skipped"]) == (2, {}, {})
+    assert listener.steps == listener.expected == 20
+    assert json.loads(json.dumps(result))["about"]["raw"]["engine"] == "scripted"
 
 
-async def test_a_slow_machine_gets_shorter_replies() -> None:
-    """Where time is short, replies get shorter and one round of each arm is the least."""
-    arms: dict[str, Arm] = {OURS: Parrot(), RAW: Parrot()}
-    size = await fitted(arms, _bytes_of, BenchSize(Workload(turns=8, reply_tokens=24), seconds=0.032, most_rounds=8))
-    assert size.workload.reply_tokens == 12
-    rounds = await run_rounds(arms, _bytes_of, replace(size, seconds=0.0), _silent)
-    assert {name: len(taken) for name, taken in rounds.items()} == {OURS: 1, RAW: 1}
+async def test_an_arm_that_fails_is_left_out(tmp_path: Path) -> None:
+    """The others are measured, and the result says why it is missing; one process at a time is a way to run, too."""
+    broken = ArmKind("raw", "no such engine", "engine", "", engine={"kind": "nonsense"})
+    listener = Listener()
+    plan = Plan((OURS, broken), replace(TINY, workloads=(SINGLE,)), rounds=1, apart=True, bandwidth=float)
+    result = await run_bench(plan, terms(tmp_path), BYTES, listener)
+    assert "no engine 'nonsense'" in result["failed"]["raw"]
+    assert list(result["cases"]["single-1"]["arms"]) == ["llamacpp"]
+    assert sum("raw failed" in line for line in listener.lines) == 1
 
 
-def _bytes_of(texts: Sequence[str]) -> Ids:
-    return tuple("\n".join(texts).encode())
+async def test_nothing_to_measure(tmp_path: Path) -> None:
+    """Where no arm can be measured, or every one fails, the bench ends with a sentence."""
+    sizes = replace(TINY, workloads=(SINGLE,), users=(1,))
+    with pytest.raises(EngineUnavailable, match="No arm"):
+        await run_bench(Plan((BY_NAME["url"],), sizes), terms(tmp_path), BYTES)
+    with pytest.raises(EngineUnavailable, match="Every arm failed"):
+        await run_bench(Plan((replace(OURS, engine={"kind": "nonsense"}),), sizes, bandwidth=float), terms(tmp_path), BYTES)
 
 
-async def test_the_engine_is_closed_when_the_raw_library_fails(tmp_path: Path) -> None:
-    """A model that the raw library cannot load ends the bench with a sentence, and closes the engine."""
-    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
-    engine: Engine = ScriptedEngine()
-    with pytest.raises(EngineUnavailable, match="raw library"):
-        await run_bench(engine, RawSettings(str(tmp_path / "broken.gguf"), 512, 1, 1, 0), render, TINY, _silent)
-    with pytest.raises(EngineUnavailable):
-        await engine.start()
+async def test_a_short_time(tmp_path: Path) -> None:
+    """Where time is short, replies get shorter and one round is the least."""
+    plan = Plan((OURS,), replace(TINY, workloads=(SINGLE,), users=(1,)), rounds=5, seconds=1e-9, bandwidth=float)
+    result = await run_bench(plan, terms(tmp_path), BYTES)
+    assert (result["rounds"], result["sizes"]["reply_tokens"]) == (1, 4)
 
 
-def _silent(_: str) -> None:
-    """Print nothing."""
+async def test_a_process_that_dies_is_noticed(tmp_path: Path) -> None:
+    """An arm whose process is killed, as the kernel does when memory is short, is an error and no endless wait."""
+    settings = ArmSettings("engine", EngineConfig(cache_dir=tmp_path, kind="scripted"))
+    async with arm_process(settings) as process:
+        await process.run([Conversation("a", (1, 2), 3)])
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(EngineUnavailable, match="its process ended"):
+            await process.run([Conversation("a", (1, 2), 3)])
 
 
-async def test_the_raw_child_ends_with_its_block(tmp_path: Path) -> None:
-    """The raw library's process does not outlive the bench."""
-    model = write_tiny_gguf(story_teller(), tmp_path / "model.gguf")
-    async with raw_arm(RawSettings(str(model), 512, 1, 1, 0)) as arm:
-        assert (await arm.answer(["a"], [story_prompt("hello")], 5))[0].tokens == 5
-    with pytest.raises((EngineUnavailable, ConnectionError)):
-        await arm.answer(["a"], [story_prompt("hello")], 5)
+async def test_leaving_kills_a_process_that_is_busy(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a run does not wait for its end."""
+    settings = ArmSettings("engine", EngineConfig(cache_dir=tmp_path, kind="scripted"))
+    async with arm_process(settings) as process:
+        running = asyncio.ensure_future(process.run([Conversation("a", (1, 2), 3, start_s=3600.0)]))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+def names(pairs: Any) -> list[str]:
+    return [f"{kind.name} {case.name}" for kind, case in pairs]
+
+
+def test_the_order_changes_from_round_to_round() -> None:
+    """Arms stand side by side on each case, in turn first and last; apart, each arm has its cases in one go, adapters last."""
+    arms, every = (OURS, RAW), (Case(ADAPTERS, 2), Case(SINGLE, 1))
+    assert names(schedule(arms, every, 0, apart=False)) == ["llamacpp adapters-2", "raw adapters-2", "llamacpp single-1", "raw single-1"]
+    assert names(schedule(arms, every, 1, apart=False)) == ["raw adapters-2", "llamacpp adapters-2", "raw single-1", "llamacpp single-1"]
+    assert names(schedule(arms, every, 0, apart=True)) == ["llamacpp single-1", "llamacpp adapters-2", "raw single-1", "raw adapters-2"]
+    assert names(schedule((BY_NAME["continuous"],), every, 0, apart=False)) == ["continuous single-1"]
+
+
+def test_arms_are_chosen_by_name() -> None:
+    """In the table's order, all at once, or not at all."""
+    assert [kind.name for kind in chosen(["raw", "generate"])] == ["generate", "raw"]
+    assert chosen(["all"]) == ARMS
+    with pytest.raises(ConfigurationInvalid, match="nonsense"):
+        chosen(["raw", "nonsense"])
+
+
+GGUF = ModelFiles("tiny", Path("tiny.gguf"), "", Path("tokenizer.json"), "", 2048, "llama", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "libraries", "said"),
+    [
+        ("generate", GGUF, (), "pip install 'kefu[torch]'"),
+        ("local", GGUF, ("torch", "transformers"), "peft"),
+        ("raw", replace(GGUF, path=Path(__file__).parent), (), "GGUF"),
+        ("url", GGUF, (), "--url"),
+        ("generate", None, ("torch", "transformers", "peft"), "--model"),
+    ],
+)
+def test_what_an_arm_lacks_is_a_sentence(name: str, files: ModelFiles | None, libraries: Sequence[str], said: str) -> None:
+    """Torch that is not installed, a folder in the place of a GGUF file, a server that nobody named: each says what to do."""
+    assert said in lacking(BY_NAME[name], files, "", cuda=False, has=lambda library: library in libraries)
+
+
+def test_the_base_install_has_its_arms() -> None:
+    """Without torch the default arms are measured."""
+    assert all(lacking(BY_NAME[name], GGUF, "", cuda=False, has=lambda _: False) == "" for name in BASE_ARMS)
+
+
+@pytest.mark.parametrize("kind", ARMS, ids=lambda kind: kind.name)
+def test_what_an_arm_is_told(tmp_path: Path, kind: ArmKind) -> None:
+    """Everybody gets the same terms; adapters only where they are measured, and a key only the server's own arm."""
+    given = terms(tmp_path, files=GGUF, url="http://server", url_key="secret")
+    settings = arm_settings(kind, given, adapters=False)
+    assert (settings.engine.slots, settings.adapters) == (2, ())
+    assert settings.engine.remote is None
+    assert (settings.options.get("api_key") == "secret") == (kind.name == "url")
+    assert set(kind.workloads) <= set(WORKLOADS)
+    with_adapters = arm_settings(kind, given, adapters=True)
+    assert len(with_adapters.adapters) == (kind.adapters or 2)
+    assert with_adapters.options.get("adapter") == ("bench-0" if kind.adapters else None)
