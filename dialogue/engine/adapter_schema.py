@@ -101,6 +101,9 @@ class Seq2SeqAdapterConfig(LoraConfig):
 
 def parse_config(data: bytes) -> AdapterConfig:
     """Return the checked adapter_config.json of a decoder's adapter. Raises AdapterRejected."""
+    config = strict_json(data, "adapter_config.json")
+    if isinstance(config, dict) and config.get("task_type") == "SEQ_2_SEQ_LM":
+        raise AdapterRejected("The adapter belongs to an encoder–decoder, which a skill names: as [skills.translate] adapter, for example.")
     return parse_lora_config(data, AdapterConfig)
 
 

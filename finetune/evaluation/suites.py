@@ -290,4 +290,4 @@ TASK_LOSS: Final = Suite(  # of encoder–decoders alone; their other suites are
     source="losses",
 )
 
-BY_NAME: Final[Mapping[str, Suite]] = {suite.name: suite for suite in (*SUITES, TASK_LOSS)}
+BY_NAME: Final[Mapping[str, Suite]] = {suite.name: suite for suite in (TASK_LOSS, *SUITES)}

@@ -19,6 +19,7 @@ from dialogue.engine.adapters import (
     TEMPLATE_HASH_KEY,
     TOKENIZER_HASH_KEY,
     WEIGHTS_FILE,
+    adapter_digest,
     inspect_adapter,
     load_adapter,
     tensor_name,
@@ -196,6 +197,22 @@ def test_a_good_folder_is_handed_on(tmp_path: Path) -> None:
     """A harmless adapter passes without a base model, whatever it was trained on."""
     inspected = inspect_adapter(write_adapter(tmp_path / "a", pin="6" * 64))
     assert (inspected.config.r, inspected.pins.bases) == (4, ("6" * 64,))
+
+
+def test_the_kinds_of_adapters_are_not_confused(tmp_path: Path) -> None:
+    """An adapter of an encoder–decoder is refused in words by what looks at those of decoders; its hash is known all the same."""
+    plain = {"peft_type": "LORA", "task_type": "SEQ_2_SEQ_LM", "r": 4, "lora_alpha": 4, "target_modules": ["q", "v"]}
+    folder = write_adapter(tmp_path / "a")
+    (folder / CONFIG_FILE).write_text(json.dumps(plain), encoding="utf-8")
+    for check in (inspect_adapter, lambda path: load_adapter(path, TINY)):
+        with pytest.raises(AdapterRejected, match="belongs to an encoder–decoder"):
+            check(folder)
+    before = adapter_digest(folder)
+    (folder / CONFIG_FILE).write_text(json.dumps(plain | {"r": 5}), encoding="utf-8")
+    assert adapter_digest(folder) != before
+    (folder / "more.bin").touch()
+    with pytest.raises(AdapterRejected, match=r"more\.bin"):
+        adapter_digest(folder)
 
 
 def test_the_corpus_is_big_enough() -> None:

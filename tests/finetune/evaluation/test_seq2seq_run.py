@@ -69,7 +69,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         model,
         evaluate={"bootstrap": 200, "max_reply_tokens": 12, "margins": UNTIMED},
         sources=[_source(place, "train"), _source(place, "test")],
-        epochs=12,
+        epochs=4,
         lora={"r": 16, "alpha": 32},
     )
     prepare(recipe, None).write(place / "data")
