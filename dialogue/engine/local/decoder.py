@@ -207,8 +207,10 @@ def build(arguments: Mapping[str, Any]) -> DecoderEngine:
     plain: dict[str, Any] = {
         name: arguments[name] for name in ("context_tokens", "slots", "cache_ram_mib", "tokenizer_sha256", "template_sha256")
     }
-    files = {**arguments["files"], "path": Path(arguments["files"]["path"]), "tokenizer_path": Path(arguments["files"]["tokenizer_path"])}
-    settings = DecoderSettings(ModelFiles(**files), Path(arguments["cache_dir"]), threads=arguments["threads"] or usable_cores(), **plain)
+    described: dict[str, Any] = dict(arguments["files"])
+    paths: dict[str, Any] = {name: Path(described[name]) for name in ("path", "tokenizer_path")}
+    files = ModelFiles(**described | paths)
+    settings = DecoderSettings(files, Path(arguments["cache_dir"]), threads=arguments["threads"] or usable_cores(), **plain)
     return DecoderEngine(settings, on_fatal=_end_process)
 
 

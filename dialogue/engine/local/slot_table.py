@@ -12,6 +12,7 @@ longest first.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dialogue.engine.local.token_ranges import TokenRanges
 
@@ -130,11 +131,9 @@ class SlotTable:
 
     def _could_fit(self, size: int) -> bool:
         """Tell whether there would be room without any idle slot: nothing is forgotten in vain."""
-        end, gaps = 0, []
-        for slot in sorted((slot for slot in self._slots if slot.busy), key=lambda slot: slot.start):
-            gaps.append(slot.start - end)
-            end = slot.start + slot.size
-        return max([*gaps, self._ranges.size - end]) >= size
+        busy = sorted((slot.start, slot.start + slot.size) for slot in self._slots if slot.busy)
+        borders = [(0, 0), *busy, (self._ranges.size, self._ranges.size)]
+        return any(following[0] - before[1] >= size for before, following in pairwise(borders))
 
     def _room(self, size: int, spare: Slot | None = None) -> int | None:
         """Return the first of `size` places, taken; idle slots but `spare` give way."""

@@ -144,13 +144,17 @@ def test_local(config: EngineConfig, tmp_path: Path) -> None:
     assert not build_engine(replace(config, kind="local"), files).health().ready
 
 
+def nowhere(_: str) -> None:
+    """What `find_spec` says of a library that is not installed."""
+
+
 def test_local_without_what_it_needs(config: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a model, or without torch, the engine on torch is refused with what to do."""
     local = replace(config, kind="local")
     for files in (None, replace(default_model(), sha256="")):
         with pytest.raises(EngineUnavailable, match=r"model\.reference"):
             build_engine(local, files)
-    monkeypatch.setattr(util, "find_spec", lambda _: None)
+    monkeypatch.setattr(util, "find_spec", nowhere)
     with pytest.raises(EngineUnavailable, match="The engine local needs torch") as refused:
         build_engine(local, default_model())
     assert "kefu[torch]" in refused.value.hint

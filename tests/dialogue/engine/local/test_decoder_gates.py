@@ -1,6 +1,7 @@
 """What may never change what a decoder says: the batch, the cache, the pieces of a prompt, an interruption. For every family."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -70,9 +71,13 @@ def test_a_model_is_tried_before_it_is_served(weights: Any) -> None:
 def test_a_model_with_another_attention_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that says something else over slots than by itself is refused in words, before it answers anybody."""
     bench = Bench(tiny_weights("llama"))
-    monkeypatch.setattr(span_attention, "mask_of", lambda *_: None)
+    monkeypatch.setattr(span_attention, "mask_of", no_mask)
     with pytest.raises(EngineUnavailable, match="does not say over slots what it says by itself"):
         check_alike(bench.model)
+
+
+def no_mask(*_: object) -> None:
+    """Let every token see every other one of its request."""
 
 
 def test_what_the_attention_does_not_know_is_refused() -> None:
@@ -80,7 +85,7 @@ def test_what_the_attention_does_not_know_is_refused() -> None:
     bench = Bench(tiny_weights("llama"))
     layer = bench.model.model.model.layers[0].self_attn
     forward = layer.forward
-    layer.forward = lambda **arguments: forward(**arguments, s_aux=torch.zeros(4))
+    layer.forward = partial(forward, s_aux=torch.zeros(4))
     with pytest.raises(EngineUnavailable, match="s_aux"):
         check_alike(bench.model)
 

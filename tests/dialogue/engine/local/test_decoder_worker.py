@@ -1,7 +1,8 @@
 """The thread of a decoder: memory that runs out, a device that fails, replies that nobody wants any more."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+import itertools
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,13 @@ from dialogue.engine.base import (
     TextDelta,
 )
 from dialogue.engine.factory import local_spec
+from dialogue.engine.local import decoder_worker
 from dialogue.engine.local.decoder import DecoderEngine, build
 from dialogue.engine.local.decoder_model import DecoderModel
+from dialogue.engine.local.decoder_worker import DecoderWorker
 from dialogue.engine.local.lora_layers import LoraLayers
 from dialogue.engine.local.scheduler import Step
+from dialogue.engine.local.token_sampling import Draw, choose_tokens
 from dialogue.engine.models import pull
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
@@ -50,6 +54,12 @@ async def engine(folder: Path, tmp_path: Path) -> AsyncGenerator[DecoderEngine, 
     await made.start()
     yield made
     await made.close()
+
+
+def worker_of(engine: DecoderEngine) -> DecoderWorker:
+    """Return the engine's thread."""
+    assert engine._worker is not None
+    return engine._worker
 
 
 def request(number: int, **changes: Any) -> GenerationRequest:
@@ -127,7 +137,7 @@ async def test_an_error_in_a_step_ends_its_requests_alone(engine: DecoderEngine,
 async def test_an_error_of_the_device_is_the_end(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an error of the device everybody is told, nothing is computed any more and the engine is not ready; a child ends there."""
     seen: list[Exception] = []
-    monkeypatch.setattr(engine._worker, "_on_fatal", seen.append)
+    monkeypatch.setattr(worker_of(engine), "_on_fatal", seen.append)
 
     def failed(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
@@ -152,15 +162,14 @@ async def test_cancelled_requests_leave_no_slot_behind(engine: DecoderEngine) ->
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
     assert (engine.health().running, engine.health().waiting) == (0, 0)
-    table = engine._worker._scheduler.table
-    assert not any(slot.busy for slot in table.slots)
+    assert not any(slot.busy for slot in worker_of(engine)._scheduler.table.slots)
     assert await answer(engine, request(0))
     record_proof("decoder_cancels", seed=0, size=count, result="no slot left behind")
 
 
 async def test_a_deadline_while_waiting(engine: DecoderEngine) -> None:
     """A request whose deadline passes before it gets a slot raises DeadlineExceeded; those that run are not touched."""
-    running = [engine.generate(request(number, max_tokens=150)) for number in range(4)]
+    running = [engine.generate(request(number, max_tokens=60)) for number in range(4)]
     for stream in running:
         await anext(stream)
     with pytest.raises(DeadlineExceeded):
@@ -191,14 +200,15 @@ async def test_a_request_keeps_the_adapter_that_it_began_with(engine: DecoderEng
     """While adapters are loaded, replaced under the same name and taken away, a running request says what it says undisturbed."""
     sha256 = (await engine.start()).model_sha256
     first, second = (AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, seed)) for seed in (1, 2))
-    asked = replace(request(3, max_tokens=100), adapter="release")
+    asked = replace(request(3, max_tokens=40), adapter="release")
     await engine.set_adapters([second])
     by_second = await answer(engine, asked)
     await engine.set_adapters([first])
     by_first = await answer(engine, asked)
     stream = engine.generate(asked)
     texts = [await anext(stream)]
-    for refs in ([second], [second, replace(first, name="canary")], []):
+    changes: list[list[AdapterRef]] = [[second], [second, replace(first, name="canary")], []]
+    for refs in changes:
         await engine.set_adapters(refs)
         if refs:
             assert await answer(engine, asked) == by_second
@@ -227,3 +237,17 @@ async def test_without_memory_for_a_copy_nothing_is_merged(engine: DecoderEngine
     with pytest.raises(AdapterRejected, match="no memory"):
         await engine.set_adapters([])
     assert await answer(engine, asked) == merged
+
+
+async def test_want_of_memory_after_the_draw_changes_no_reply(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When memory runs out while tokens are chosen, the step is computed again with the same random numbers."""
+    undisturbed = await answers(engine)
+    calls = itertools.count()
+
+    def scarce(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
+        if next(calls) in {1, 4}:
+            raise MemoryError
+        return choose_tokens(logits, draws)
+
+    monkeypatch.setattr(decoder_worker, "choose_tokens", scarce)
+    assert await answers(engine) == undisturbed

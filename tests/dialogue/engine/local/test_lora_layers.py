@@ -69,7 +69,9 @@ def test_merged_is_unmerged(weights: Any, adapters: list[LoadedAdapter]) -> None
     """An adapter says the same merged and side by side, and something else than the base model."""
     for adapter in adapters:
         owners = [adapter.number] * 3
-        merged, apart = (replies(weights, prepare(weights, *each), owners) for each in ((adapter, []), (None, [adapter])))
+        merged, apart = (
+            replies(weights, installed, owners) for installed in (prepare(weights, adapter, []), prepare(weights, None, [adapter]))
+        )
         assert merged == apart != replies(weights, None, [0] * 3)
 
 
