@@ -176,6 +176,11 @@ class SkillModelSection(Section):
     model: str = Field(min_length=1)
     adapter: Path | None = None  # folder of a LoRA adapter that was trained on this model
 
+    @property
+    def adapter_folder(self) -> Path | None:
+        """The folder as any process finds it."""
+        return None if self.adapter is None else self.adapter.expanduser().absolute()
+
 
 def _only_model(value: object) -> object:
     """Let a reference alone stand for the whole table, which is all that an environment variable can hold."""

@@ -71,7 +71,7 @@ async def open_skill_model(settings: Settings, skill: str, files: ModelFiles) ->
     """Build the engine of one skill that has a model of its own. Raises ModelError and EngineUnavailable."""
     section = settings.skill_models()[skill]
     config = replace(settings.engine_config(), kind=section.engine, model=section.model)
-    adapter = None if section.adapter is None else AdapterRef(ADAPTER_NAME, str(section.adapter.expanduser().absolute()))
+    adapter = None if section.adapter_folder is None else AdapterRef(ADAPTER_NAME, str(section.adapter_folder))
     codec = await asyncio.to_thread(_load_codec, files, any_pair=adapter is not None)
     return UnstartedTaskModel(build_engine(config, files), codec, adapter)
 

@@ -1,5 +1,6 @@
 """Frozen settings of the dialogue and its engine. Made by `bot.settings`, passed down as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class ProgramConfig:
     storage: StorageConfig
     data_dir: Path  # adapters and datasets lie below it
     adapter: Path | None = None  # folder of the one that answers while no release is active; None = the base model does
+    skill_adapters: Mapping[str, Path] = field(default_factory=dict[str, Path])  # by model reference: those of skills with own models
     index_url: str = field(repr=False)  # package index of pypi: models; may hold a password
     hub_url: str
     hub_token: str = field(default="", repr=False)

@@ -21,6 +21,7 @@ def program_config(ctx: typer.Context) -> ProgramConfig:
         storage=settings.storage_config(),
         data_dir=settings.data_dir,
         adapter=None if shipped is None else Path(shipped.path),
+        skill_adapters={model.model: folder for model in settings.skill_models().values() if (folder := model.adapter_folder) is not None},
         index_url=sources.index_url,
         hub_url=sources.hub_url,
         hub_token=sources.hub_token,

@@ -29,7 +29,7 @@ class Request:
 
     run: Path
     data: Path | None
-    incumbent: Path | None  # None = what answers now: the active release, or the adapter of the settings
+    incumbent: Path | None  # None = what answers now: the active release, or the adapter that the settings name for the model
     against_base: bool  # whether nothing but the base model is to be beaten
     suites: tuple[str, ...]
     samples: int | None
@@ -74,7 +74,8 @@ def evaluate_run(request: Request, program: ProgramConfig, sources: ModelSources
 def serving_adapter(program: ProgramConfig, run: RunManifest) -> Path | None:
     """Return the adapter that answers with the run's base now, None when the base model itself does. Raises StorageError."""
     active = asyncio.run(active_adapter(program.storage, run.base.sha256))
-    return active or (program.adapter if run.base.reference == program.engine.model else None)
+    own = program.adapter if run.base.reference == program.engine.model else program.skill_adapters.get(run.base.reference)
+    return active or own
 
 
 def _check_kind(run: RunManifest, folder: Path) -> None:

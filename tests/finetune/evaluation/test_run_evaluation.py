@@ -87,6 +87,8 @@ def test_what_answers_without_a_release_is_the_one_to_beat(place: Path, tmp_path
     assert serving_adapter(serving, manifest) == shipped
     assert serving_adapter(replace(serving, engine=program.engine), manifest) is None
     assert serving_adapter(replace(serving, adapter=None), manifest) is None
+    skill = replace(serving, engine=program.engine, skill_adapters={manifest.base.reference: tmp_path / "skill"})
+    assert serving_adapter(skill, manifest) == tmp_path / "skill"
 
 
 def test_beside_a_running_kefu_it_is_said_what_to_do(place: Path) -> None:
