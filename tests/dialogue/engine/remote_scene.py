@@ -13,9 +13,9 @@ from dialogue.engine.remote_call import RemoteTimeouts
 from tests.fakes.completion_server import CompletionServer, completion_server
 
 KEY = "sk-very-secret-4711"
-QUICK = RemoteTimeouts(connect_s=1.0, first_token_s=0.05, between_tokens_s=0.05, look_s=3600)
-PATIENT = RemoteTimeouts(look_s=3600)
-OFTEN = RemoteTimeouts(look_s=0.01)
+QUICK = RemoteTimeouts(connect_s=30, first_token_s=0.3, between_tokens_s=0.3, look_s=3600)  # for servers that fall silent
+PATIENT = RemoteTimeouts(connect_s=30, look_s=3600)
+OFTEN = RemoteTimeouts(connect_s=30, look_s=0.01)
 GREEDY = SamplingParams(max_tokens=8, temperature=0)
 ASK = GenerationRequest("r1", (5, 6, 7, 8), GREEDY, cache_key="conversation-1", deadline_s=20)
 
@@ -47,9 +47,11 @@ async def answer(engine: RemoteEngine, request: GenerationRequest = ASK) -> tupl
 
 
 @asynccontextmanager
-async def two_servers(**settings: Any) -> AsyncIterator[tuple[CompletionServer, CompletionServer, RemoteEngine]]:
+async def two_servers(
+    *, timeouts: RemoteTimeouts = PATIENT, **settings: Any
+) -> AsyncIterator[tuple[CompletionServer, CompletionServer, RemoteEngine]]:
     """Two servers, the first of which is where ASK goes, and an engine before them. `settings` are fields of RemoteConfig."""
-    async with completion_server() as one, completion_server() as other, engine_at(one, other, timeouts=QUICK, **settings) as engine:
+    async with completion_server() as one, completion_server() as other, engine_at(one, other, timeouts=timeouts, **settings) as engine:
         await answer(engine)
         first, second = (one, other) if one.completions() else (other, one)
         first.seen.clear()
@@ -58,6 +60,6 @@ async def two_servers(**settings: Any) -> AsyncIterator[tuple[CompletionServer, 
 
 async def until_health(engine: RemoteEngine, words: str) -> None:
     """Wait until the engine says so of its servers."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while words not in engine.health().detail:  # noqa: ASYNC110 - health() is a snapshot
             await asyncio.sleep(0.01)
