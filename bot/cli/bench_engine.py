@@ -25,6 +25,7 @@ from bot.settings import Settings
 from dialogue.engine.bench.arm_table import ARMS, BASE_ARMS, chosen
 from dialogue.engine.bench.engine_bench import QUICK, QUICK_SECONDS, Plan, Progress, run_bench
 from dialogue.engine.bench.fleet import Terms
+from dialogue.engine.bench.machine import has_cuda
 from dialogue.engine.bench.metrics import Objective
 from dialogue.engine.bench.summary import table
 from dialogue.engine.bench.workload import WORKLOADS, Language, Sizes
@@ -66,7 +67,7 @@ def engine(
     chat_users: Annotated[int | None, typer.Option(min=1, help="Users in `multi-turn`, and beside the long prompt.")] = None,
     think: Annotated[float | None, typer.Option(min=0, help="Seconds between two turns, in the mean.")] = None,
     long_tokens: Annotated[int, typer.Option(min=16, help="Tokens of the long prompt.")] = 2048,
-    adapters: Annotated[int, typer.Option(min=1, max=64, help="Users in `adapters`, each with a random adapter of its own.")] = 4,
+    adapters: Annotated[int, typer.Option(min=2, max=64, help="Users in `adapters`, each with a random adapter of its own.")] = 4,
     slots: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Answers that are made at the same time, the same for all arms.")
     ] = None,
@@ -77,7 +78,9 @@ def engine(
     url_model: Annotated[str, typer.Option(help="What that server calls the model; otherwise the first that it names.")] = "",
     out: Annotated[Path | None, typer.Option(help=f"Folder for {RESULT_NAME} and the pictures, PNG and SVG.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses the pauses between turns.")] = 17,
-    apart: Annotated[bool, typer.Option("--apart", help="One arm's process at a time: for a GPU that holds one model only.")] = False,
+    apart: Annotated[
+        bool | None, typer.Option("--apart/--together", help="One arm's process at a time; otherwise only where there is a GPU to share.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few users, short replies: under a minute with the default arms.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="No table; the last line is one JSON object in any case.")] = False,
 ) -> None:
@@ -102,7 +105,9 @@ def engine(
         seed=seed,
     )
     kinds = chosen([*_names(arms), *(["url"] if url else [])])
-    plan = Plan(kinds, sizes, rounds, Objective(slo_ttft, slo_tpot), QUICK_SECONDS if quick else None, apart=apart)
+    plan = Plan(
+        kinds, sizes, rounds, Objective(slo_ttft, slo_tpot), QUICK_SECONDS if quick else None, apart=has_cuda() if apart is None else apart
+    )
     files = ensure_model(settings)
     if files is None:
         raise CliError("This bench needs a model.", hint="Name one with --model.", code=ExitCode.CONFIGURATION)
@@ -183,7 +188,7 @@ def _show(result: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
         (out / RESULT_NAME).write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         _draw(result, out)
     if not as_json:
-        for line in table(result["cases"], result["peak_memory"]):
+        for line in table(result):
             note(line)
     print_json_line(result)
 

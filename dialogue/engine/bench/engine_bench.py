@@ -33,7 +33,7 @@ from dialogue.engine.bench.workload import (
     context_tokens,
     conversations,
     shortened,
-    warm_up,
+    trial,
     work_tokens,
 )
 from dialogue.engine.cpu_cores import usable_cores
@@ -97,7 +97,7 @@ async def run_bench(plan: Plan, terms: Terms, language: Language, progress: Prog
         raise EngineUnavailable("No arm can be measured here.")
     with tempfile.TemporaryDirectory(prefix="kefu-bench-") as place:
         terms = await _prepared(plan, terms, language, Path(place))
-        async with Fleet(terms, warm_up(plan.sizes, language), progress.tell, apart=plan.apart) as fleet:
+        async with Fleet(terms, trial("warm-up", plan.sizes, language), progress.tell, apart=plan.apart) as fleet:
             bench = _Bench(plan, terms, language, fleet, progress)
             await bench.run()
     return bench.result(skipped)
@@ -114,7 +114,7 @@ def _skipped(plan: Plan, terms: Terms, progress: Progress) -> dict[str, str]:
 async def _prepared(plan: Plan, terms: Terms, language: Language, folder: Path) -> Terms:
     """Return the terms with a context that fits the prompts, and with adapters where they are needed."""
     longest = max(context_tokens(case, plan.sizes, language) for case in cases(plan.sizes))
-    count = plan.sizes.adapters if ADAPTERS in plan.sizes.workloads else max(kind.adapters for kind in plan.arms)
+    count = max([kind.adapters for kind in plan.arms] + [plan.sizes.adapters] * (ADAPTERS in plan.sizes.workloads))
     if count and terms.files is not None and not terms.adapters:
         refs = await asyncio.to_thread(write_adapters, count, terms.files, folder, terms.engine.cache_dir)
         terms = replace(terms, adapters=refs)
@@ -163,7 +163,7 @@ class _Bench:
             return
         took_s = 0.0
         for kind in self._plan.arms:
-            samples = await self._try(kind, [warm_up(self._sizes, self._language)], adapters=False)
+            samples = await self._try(kind, [trial("trial", self._sizes, self._language)], adapters=False)
             took_s += sum(sample.total_ms for sample in samples) / 1000
         needed = 2 * took_s * work_tokens(self._sizes) / self._sizes.reply_tokens
         self._sizes = shortened(self._sizes, self._plan.seconds / max(needed, 1e-6))

@@ -1,6 +1,5 @@
 """From the runs of all rounds to what is printed: medians and spread of each arm, ratios of runs that stood side by side. Pure."""
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +8,8 @@ from dialogue.engine.bench.arm_table import BASELINES, OURS
 from dialogue.engine.bench.metrics import interval, spread
 from dialogue.engine.bench.workload import Case
 
-RATIOS: Final = ("output_tokens_per_s", "ttft_ms.p50", "tpot_ms.p50", "ttft_last_turn_ms")
+RATIOS: Final = ("output_tokens_per_s", "ttft_ms.p50", "tpot_ms.p50", "e2e_ms.p50", "ttft_last_turn_ms")
+PAIRS: Final = (*((ours, base) for ours in OURS for base in BASELINES), *(("local", each) for each in OURS if each.startswith("local-")))
 COLUMNS: Final = (
     ("output_tokens_per_s", "tokens/s"),
     ("ttft_ms.p50", "TTFT p50"),
@@ -50,7 +50,7 @@ def case_summary(case: Case, runs: Sequence[Run]) -> dict[str, Any]:
     """Return medians, spreads and ratios of one case."""
     mine = {arm: [run for run in runs if run.arm == arm and run.case == case] for arm in _in_order(run.arm for run in runs)}
     mine = {arm: each for arm, each in mine.items() if each}
-    pairs = [(ours, base) for ours in OURS for base in (*BASELINES, *OURS) if ours in mine and base in mine and ours != base]
+    pairs = [pair for pair in PAIRS if mine.keys() >= set(pair)]
     return {
         "workload": case.workload,
         "users": case.users,
@@ -83,11 +83,17 @@ def _ratios(ours: Sequence[Run], base: Sequence[Run]) -> dict[str, Any]:
     return result
 
 
-def table(cases: Mapping[str, Mapping[str, Any]], memory: Mapping[str, Mapping[str, float]]) -> list[str]:
+def table(result: Mapping[str, Any]) -> list[str]:
     """Return the lines of the tables for people: the median of each figure, and the ratios with what lies around them."""
-    return [line for name, case in cases.items() for line in (*_rows(name, case), *_ratio_lines(case), "")] + [
-        f"{arm}: peak memory {', '.join(f'{value:.0f} MiB' for value in peaks.values())}" for arm, peaks in memory.items()
-    ]
+    cases = [line for name, case in result["cases"].items() for line in (*_rows(name, case), *_ratio_lines(case), "")]
+    arms = [f"{arm}: {', '.join(_told(about, result['peak_memory'].get(arm, {})))}" for arm, about in result["about"].items()]
+    return cases + arms
+
+
+def _told(about: Mapping[str, Any], peaks: Mapping[str, float]) -> Iterable[str]:
+    """Yield what people want to know of an arm itself."""
+    yield from (f"{label}{about[key]}" for key, label in (("device", ""), ("dtype", ""), ("attention", "attention ")) if key in about)
+    yield from (f"{name.replace('_mib', '').replace('_', ' ')} {value:.0f} MiB" for name, value in peaks.items())
 
 
 def _rows(name: str, case: Mapping[str, Any]) -> list[str]:
@@ -110,19 +116,14 @@ def _ratio_lines(case: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(ratios: Mapping[str, Any]) -> Iterable[str]:
-    for name, label in (("output_tokens_per_s", "tokens/s"), ("ttft_last_turn_ms", "last TTFT")):
+    for name, label in (("output_tokens_per_s", "tokens/s"), ("e2e_ms.p50", "E2E"), ("ttft_last_turn_ms", "last TTFT")):
         if name in ratios:
             figure = ratios[name]
             low, high = figure["interval"]
-            yield f"{label} × {figure['median']:.3f} (95 % interval {low:.3f} to {high:.3f})"
+            yield f"{label} × {figure['median']:.3f} (95 %: {low:.3f} to {high:.3f})"
 
 
 def curve(cases: Iterable[Mapping[str, Any]], arm: str, figure: str) -> list[tuple[int, Mapping[str, float]]]:
     """Return a figure of an arm over the users of single turns."""
     mine = [(case["users"], case["arms"][arm].get(figure)) for case in cases if case["workload"] == "single" and arm in case["arms"]]
     return [(users, value) for users, value in sorted(mine, key=lambda pair: pair[0]) if value is not None]
-
-
-def median_of(runs: Sequence[Run], figure: str) -> float:
-    """Return the median of a figure over runs."""
-    return statistics.median(value for run in runs if (value := flat(run.metrics).get(figure)) is not None)

@@ -118,9 +118,9 @@ def conversations(case: Case, sizes: Sizes, language: Language, round_name: str)
     return singles
 
 
-def warm_up(sizes: Sizes, language: Language) -> Conversation:
-    """Return a single request that no round repeats."""
-    return _single("warm-up", sizes.prompt_tokens, sizes.reply_tokens, language)
+def trial(name: str, sizes: Sizes, language: Language) -> Conversation:
+    """Return a single request that no round repeats, to warm up or to see how long an answer takes."""
+    return _single(name, sizes.prompt_tokens, sizes.reply_tokens, language)
 
 
 def adapter_name(number: int) -> str:

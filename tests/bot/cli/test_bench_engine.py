@@ -17,7 +17,7 @@ from tests.fakes.tiny_decoder import write_tiny_decoder
 from tests.fakes.tiny_gguf import story_teller
 
 TEMPLATE = "{% for message in messages %}<control 0>{{ message['role'] }}\\n{{ message['content'] }}<control 0>{% endfor %}"
-RESULT: dict[str, Any] = {"bench": "engine", "cases": {}, "peak_memory": {}, "failed": {}}
+RESULT: dict[str, Any] = {"bench": "engine", "cases": {}, "about": {}, "peak_memory": {}, "failed": {}}
 
 
 class Called:
@@ -71,8 +71,8 @@ def test_many_users_do_not_open_many_slots(program: Program, bench: Called) -> N
     """Slots follow the users up to a bound; --slots says otherwise."""
     call(program, "--users", "256")
     assert bench.terms.engine.slots == MOST_SLOTS
-    call(program, "--users", "256", "--slots", "64")
-    assert bench.terms.engine.slots == 64
+    call(program, "--users", "256", "--slots", "64", "--apart")
+    assert (bench.terms.engine.slots, bench.plan.apart) == (64, True)
 
 
 def test_a_quick_look_has_a_limit(program: Program, bench: Called) -> None:

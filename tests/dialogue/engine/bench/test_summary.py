@@ -43,6 +43,14 @@ def test_a_round_that_one_arm_lacks_is_not_compared() -> None:
     assert case_summary(ONE, runs)["over"]["llamacpp/raw"]["output_tokens_per_s"]["median"] == 2
 
 
+def test_ablations_are_compared_with_the_whole() -> None:
+    """What the engine gains by each of its parts: the whole over the engine without it, and nothing the other way round."""
+    runs = [run("local", 0, sample(10, 1000)), run("local-unmerged", 0, sample(10, 1500)), run("generate", 0, sample(10, 3000))]
+    over = case_summary(ONE, runs)["over"]
+    assert list(over) == ["local/generate", "local-unmerged/generate", "local/local-unmerged"]
+    assert over["local/local-unmerged"]["output_tokens_per_s"]["median"] == 1.5
+
+
 def cases_of(*runs: Run) -> dict[str, Any]:
     return {case.name: case_summary(case, runs) for case in dict.fromkeys(each.case for each in runs)}
 
@@ -50,11 +58,12 @@ def cases_of(*runs: Run) -> dict[str, Any]:
 def test_a_table_for_people() -> None:
     """Each arm has a line in each case, what is not known is a dash, and ratios show their interval."""
     cases = cases_of(run("llamacpp", 0, sample(10, 1000, cached_tokens=-1)), run("raw", 0, sample(10, 2000)))
-    lines = table(cases, {"raw": {"peak_memory_mib": 123.4}})
+    about = {"raw": {"engine": "xllamacpp"}, "generate": {"device": "2 CPU threads", "attention": "sdpa"}}
+    lines = table({"cases": cases, "about": about, "peak_memory": {"raw": {"peak_memory_mib": 123.4}}})
     assert lines[0].startswith("single-1")
     assert "–" in lines[1]
-    assert "llamacpp/raw: tokens/s × 2.000 (95 % interval 2.000 to 2.000), last TTFT × 1.000 (95 % interval 1.000 to 1.000)" in lines[3]
-    assert lines[-1] == "raw: peak memory 123 MiB"
+    assert lines[3].startswith("  llamacpp/raw: tokens/s × 2.000 (95 %: 2.000 to 2.000), E2E × 0.500 (95 %: 0.500 to 0.500)")
+    assert lines[-2:] == ["raw: peak memory 123 MiB", "generate: 2 CPU threads, attention sdpa"]
 
 
 def test_a_curve_over_users() -> None:
