@@ -10,7 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,8 +52,14 @@ class Worker:
 
     def kill(self) -> None:
         self.wake()
-        os.kill(self.run, signal.SIGKILL)
-        assert self.forker.end() == -signal.SIGKILL, self.log()
+        assert self.end(signal.SIGKILL) == -signal.SIGKILL, self.log()
+
+    def end(self, how: signal.Signals) -> int:
+        """Send the signal, wait for the end of the run and return its exit code."""
+        with suppress(ProcessLookupError):
+            os.kill(self.run, how)
+        self.run = 0
+        return self.forker.end()
 
     def stall(self) -> None:
         os.kill(self.run, signal.SIGSTOP)
@@ -92,11 +98,17 @@ class Fleet:
     def __enter__(self) -> "Fleet":
         for worker in self.workers:
             worker.start()
-        self._wait(lambda: all(worker.is_ready() for worker in self.workers))
         return self
 
     def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            if worker.run:  # the test has failed
+                worker.end(signal.SIGKILL)
         self._database.close()
+
+    def wait_until_ready(self) -> None:
+        """Wait until all workers answer."""
+        self._wait(lambda: all(worker.is_ready() for worker in self.workers))
 
     def converse(self, messages: int, harms: int) -> None:
         """Let everybody write `messages` messages, hardly waiting for answers; do `harms` at random moments, to one worker after the other.
@@ -136,9 +148,7 @@ class Fleet:
         """Let the workers answer what is left, end them properly, and compare what was written with what is shown."""
         self._wait(lambda: not self._left() and all(worker.is_ready() for worker in self.workers))
         for worker in self.workers:
-            os.kill(worker.run, signal.SIGTERM)
-        for worker in self.workers:
-            assert worker.forker.end() == 0, worker.log()
+            assert worker.end(signal.SIGTERM) == 0, worker.log()
         self._telegram.settle()
         return self.harness.findings()
 

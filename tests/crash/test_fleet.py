@@ -38,6 +38,7 @@ def open_fleet(parents: list[Forker], postgres_url: str, tmp_path: Path) -> Open
                 fake_telegram(SEED, ()) as telegram,
                 Fleet(plan, telegram, parents[:workers], conversations=conversations, seed=SEED) as fleet,
             ):
+                fleet.wait_until_ready()
                 yield fleet
         finally:
             drop_postgres(postgres_url, config)
