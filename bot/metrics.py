@@ -39,6 +39,7 @@ class Metrics:
         self.engine_running = Gauge("kefu_engine_running", "Requests that are computed", registry=self.registry)
         self.engine_waiting = Gauge("kefu_engine_waiting", "Requests that wait", registry=self.registry)
         self.engine_restarts = Gauge("kefu_engine_restarts", "How often the engine was lost and started again", registry=self.registry)
+        self.engine_figures = Gauge("kefu_engine_figure", "What an engine counts besides, by name", ["name"], registry=self.registry)
         self.adapter = Gauge(
             "kefu_adapter_info", 'Always 1; the adapter that answers, "" = the base model', ["release", "name"], registry=self.registry
         )
@@ -94,6 +95,8 @@ class Metrics:
         self.engine_running.set(health.running)
         self.engine_waiting.set(health.waiting)
         self.engine_restarts.set(health.restarts)
+        for name, value in health.figures.items():
+            self.engine_figures.labels(name).set(value)
 
     def scrape(self) -> bytes:
         """Return everything in the Prometheus text format."""

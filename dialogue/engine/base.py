@@ -10,8 +10,8 @@ An engine deals in token ids and adapters. It knows no users, no conversations a
     seq2seq     encoder–decoders on torch, in a supervised child process
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -108,6 +108,7 @@ class EngineHealth:
     running: int = 0
     waiting: int = 0
     restarts: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)  # what this engine counts besides, by name, for /metrics
 
 
 class Engine(Protocol):

@@ -60,7 +60,7 @@ class Host:
                 case "adapters":
                     self._load(frame)
                 case "ping":
-                    await self._send({"op": "pong"})
+                    await self._send({"op": "pong", "figures": dict(self._engine.health().figures) if self._engine else {}})
                 case "close":
                     return await self._close()
                 case other:

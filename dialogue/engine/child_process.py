@@ -74,6 +74,7 @@ class ChildProcess:
         self._alive_since_beat = True
         self._reason = ""  # why we ended it; empty = it ended by itself
         self.closing = False  # its end is wanted: nobody is to blame
+        self.figures: dict[str, float] = {}  # what its engine counted at the last heartbeat
         self.gone: asyncio.Future[str] = loop.create_future()  # a sentence about its end
 
     @property
@@ -231,6 +232,8 @@ class ChildProcess:
                 self._streams[frame["stream"]].put(event_from_plain(frame))
             case "end":
                 self._streams.pop(frame["stream"]).end(_last(frame))
+            case "pong":
+                self.figures = frame["figures"]
             case "adapters":
                 self._adapters_set.set_result(error_from_plain(frame["error"]) if frame["error"] else None)
 

@@ -111,7 +111,8 @@ class ProcessEngine:
 
     def health(self) -> EngineHealth:
         trouble = self._trouble()
-        return EngineHealth(not trouble, trouble, running=self._gate.inside, waiting=self._gate.waiting, restarts=self._restarts)
+        figures = self._child.figures if self._child else {}
+        return EngineHealth(not trouble, trouble, self._gate.inside, self._gate.waiting, self._restarts, figures)
 
     async def close(self) -> None:
         """End every child and raise EngineUnavailable in what still runs or waits. Idempotent."""

@@ -86,10 +86,15 @@ class DecoderEngine:
                 raise EngineUnavailable("the engine is closed")
             if self._worker is None:
                 torch.set_num_threads(self._settings.threads)
-                self._decoder = await asyncio.to_thread(_load, self._settings)
-                self._worker = self._made_worker(self._decoder)
-                self._worker.start()
-                await self._load(self._wanted)
+                decoder = await asyncio.to_thread(_load, self._settings)
+                worker = self._made_worker(decoder)
+                worker.start()
+                try:
+                    await self._load(decoder, worker, self._wanted)
+                except AdapterRejected:
+                    await asyncio.to_thread(worker.close)
+                    raise
+                self._decoder, self._worker = decoder, worker
             return self._info
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -109,14 +114,14 @@ class DecoderEngine:
     async def set_adapters(self, adapters: Sequence[AdapterRef]) -> None:
         """Make exactly these adapters available; what runs goes on with the one it has. Raises AdapterRejected."""
         async with self._changing:
-            if self._worker is not None and not self._closed:
-                await self._load(tuple(adapters))
+            if self._decoder is not None and self._worker is not None and not self._closed:
+                await self._load(self._decoder, self._worker, tuple(adapters))
             self._wanted = tuple(adapters)
 
     def health(self) -> EngineHealth:
         ready = self._worker is not None and self._worker.alive and not self._closed
-        running = self._worker.running if self._worker else 0
-        return EngineHealth(ready=ready, running=running, waiting=max(0, len(self._replies) - running))
+        running, figures = (self._worker.running, self._worker.figures) if self._worker else (0, {})
+        return EngineHealth(ready=ready, running=running, waiting=max(0, len(self._replies) - running), figures=figures)
 
     async def close(self) -> None:
         """End what runs and free the model. Idempotent."""
@@ -156,17 +161,15 @@ class DecoderEngine:
             raise AdapterUnknown(f"adapter {adapter} is not loaded")
         return self._adapters.loaded[adapter].number
 
-    async def _load(self, refs: tuple[AdapterRef, ...]) -> None:
+    async def _load(self, decoder: LoadedDecoder, worker: DecoderWorker, refs: tuple[AdapterRef, ...]) -> None:
         """Load what is new, then install the whole set; those that are there already stay what they are. Raises AdapterRejected."""
-        if self._decoder is None or self._worker is None:
-            return
         before = self._adapters
         known = {ref: before.loaded[ref.name] for ref in before.refs}
-        loaded = {ref.name: known.get(ref) or await asyncio.to_thread(self._read, self._decoder, ref) for ref in refs}
+        loaded = {ref.name: known.get(ref) or await asyncio.to_thread(self._read, decoder, ref) for ref in refs}
         # From here on nobody begins with an adapter that goes, so that those in use are known.
         self._adapters = _Adapters({name: each for name, each in before.loaded.items() if loaded.get(name) is each})
         try:
-            await self._install(self._decoder, self._worker, tuple(loaded.values()))
+            await self._install(decoder, worker, tuple(loaded.values()))
         except AdapterRejected:
             self._adapters = before
             raise

@@ -22,6 +22,7 @@ class DecoderReply:
     def __init__(self, request: GenerationRequest, adapter: int, limit: int, eos_ids: frozenset[int], decode: Decode) -> None:
         self.request = request
         self.sequence = Sequence(list(request.prompt), adapter, request.cache_key, room=len(request.prompt) + limit)
+        self.has_begun = False  # it has had a slot
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the worker has let go of it
         self._loop = asyncio.get_running_loop()
         self._events = EventMailbox()
@@ -32,7 +33,6 @@ class DecoderReply:
         self._random = torch.Generator().manual_seed(request.sampling.seed & SEED_BITS)
         self._point: float | None = None  # drawn for the next token
         self._submitted = self._began = self._prompted = time.monotonic()
-        self._has_begun = False
 
     async def next(self) -> GenerationEvent:
         """Return the next event. Raises what ended the generation."""
@@ -49,8 +49,7 @@ class DecoderReply:
 
     def begin(self) -> None:
         """It has got its slot. From here on in the worker's thread."""
-        if not self._has_begun:
-            self._has_begun, self._began = True, time.monotonic()
+        self.has_begun, self._began = True, time.monotonic()
 
     def draw(self) -> Draw:
         """Return what its next token is chosen by; the same again when the step has to be computed again."""

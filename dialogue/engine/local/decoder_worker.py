@@ -10,13 +10,16 @@ called, which ends the process where it is a child.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from dialogue.engine.local.decoder_figures import DecoderFigures
 from dialogue.engine.local.decoder_model import DecoderModel
 from dialogue.engine.local.decoder_reply import DecoderReply
+from dialogue.engine.local.kv_store import bytes_per_token
 from dialogue.engine.local.lora_layers import LoraWeights
 from dialogue.engine.local.memory import is_out_of_memory
 from dialogue.engine.local.scheduler import Scheduler, Sequence, Step
@@ -44,11 +47,17 @@ class DecoderWorker:
         self._replies: dict[Sequence, DecoderReply] = {}
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._broken = False
+        self._figures = DecoderFigures(bytes_per_token(model.model))
 
     @property
     def running(self) -> int:
         """How many replies hold a slot. May be asked in any thread."""
         return len(self._scheduler.running)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What it counts. May be asked in any thread."""
+        return self._figures.snapshot(self._scheduler, time.monotonic())
 
     @property
     def alive(self) -> bool:
@@ -76,15 +85,21 @@ class DecoderWorker:
             self._thread.join()
 
     def _run(self) -> None:
-        while self._obey():
-            for sequence in self._scheduler.drop_cancelled():
-                self._let_go(sequence)
-            step = self._scheduler.plan()
-            if step.chunks:
-                self._note_beginnings(step)
-                self._compute(step)
+        try:
+            while self._obey():
+                self._step()
+        except Exception as error:  # noqa: BLE001 - a thread that ends without a word would leave everybody waiting
+            self._break(error)
         for sequence in tuple(self._replies):
             self._let_go(sequence)
+
+    def _step(self) -> None:
+        for sequence in self._scheduler.drop_cancelled():
+            self._let_go(sequence)
+        step = self._scheduler.plan()
+        if step.chunks:
+            self._note_beginnings(step)
+            self._compute(step)
 
     def _obey(self) -> bool:
         """Take the orders that are there, after waiting for one when there is nothing else to do. Returns False at the end."""
@@ -112,8 +127,10 @@ class DecoderWorker:
 
     def _note_beginnings(self, step: Step) -> None:
         for chunk in step.chunks:
-            if chunk.start == chunk.sequence.cached:
-                self._replies[chunk.sequence].begin()
+            reply = self._replies[chunk.sequence]
+            if not reply.has_begun:
+                reply.begin()
+                self._figures.note_beginning(len(reply.request.prompt), chunk.sequence.cached or 0)
 
     def _compute(self, step: Step) -> None:
         self._model.copy(step)  # the slots hold the copies from here on, whatever becomes of the step
@@ -124,6 +141,7 @@ class DecoderWorker:
         except Exception as error:  # noqa: BLE001 - whatever it was, the thread must say so and go on, or end the process
             self._meet(error, step)
             return
+        self._figures.note_step(step, time.monotonic())
         self._scheduler.commit(step)
         for reply, token in zip(sampling, tokens, strict=True):
             if not reply.take(token):
@@ -131,17 +149,25 @@ class DecoderWorker:
 
     def _meet(self, error: Exception, step: Step) -> None:
         if is_out_of_memory(error):
+            self._figures.note_shortage()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if self._scheduler.put_back(step):
                 return
         elif isinstance(error, torch.AcceleratorError):
-            self._broken = True
-            if self._on_fatal is not None:
-                self._on_fatal(error)
-        for sequence in tuple(self._replies) if self._broken else [chunk.sequence for chunk in step.chunks]:
-            self._replies[sequence].break_off(EngineUnavailable(f"the model gave up the request: {type(error).__name__}: {error}"))
-            self._end(sequence)
+            self._break(error)
+            return
+        for chunk in step.chunks:
+            self._replies[chunk.sequence].break_off(_gave_up(error))
+            self._end(chunk.sequence)
+
+    def _break(self, error: Exception) -> None:
+        """Nothing can be computed any more: tell everybody."""
+        self._broken = True
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+        for reply in self._replies.values():
+            reply.break_off(_gave_up(error))
 
     def _end(self, sequence: Sequence) -> None:
         self._scheduler.end(sequence)
@@ -149,3 +175,7 @@ class DecoderWorker:
 
     def _let_go(self, sequence: Sequence) -> None:
         self._replies.pop(sequence).let_go()
+
+
+def _gave_up(error: Exception) -> EngineUnavailable:
+    return EngineUnavailable(f"the model gave up the request: {type(error).__name__}: {error}")

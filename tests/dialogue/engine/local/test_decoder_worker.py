@@ -35,6 +35,7 @@ from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tenso
 from tests.fakes.tiny_decoder import write_tiny_decoder
 from tests.fakes.tiny_gguf import TinyModel, tiny_model
 from tests.sizes import record_proof, size
+from tests.waiting import until
 
 GREEDY = SamplingParams(max_tokens=10, temperature=0, repetition_penalty=1, ignore_eos=True)
 MODEL = tiny_model(seed=3)
@@ -251,3 +252,41 @@ async def test_want_of_memory_after_the_draw_changes_no_reply(engine: DecoderEng
 
     monkeypatch.setattr(decoder_worker, "choose_tokens", scarce)
     assert await answers(engine) == undisturbed
+
+
+async def test_figures_for_the_operator(engine: DecoderEngine) -> None:
+    """Health tells batch, speed, hit rate and memory."""
+    await answers(engine)
+    await answers(engine)
+    figures = engine.health().figures
+    assert figures["batch"] == 0
+    assert figures["tokens_per_second"] > 0
+    assert 0.4 < figures["cache_hit_rate"] < 1
+    assert figures["kv_bytes"] > 0
+
+
+async def test_a_thread_that_ends_tells_everybody(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the scheduler itself fails, nobody waits for ever, and the engine is not ready."""
+
+    def fails() -> Step:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(worker_of(engine), "_on_fatal", None)  # a child would end here
+    monkeypatch.setattr(worker_of(engine)._scheduler, "plan", fails)
+    with pytest.raises(EngineUnavailable, match="a bug"):
+        await answer(engine, request(0))
+    await until(lambda: not engine.health().ready)
+
+
+async def test_an_adapter_that_is_rejected_at_the_start(folder: Path, tmp_path: Path) -> None:
+    """The start fails with it; without it the same engine starts."""
+    config = EngineConfig(cache_dir=tmp_path, context_tokens=256, slots=1, cache_ram_mib=1, threads=1)
+    engine = build(local_spec(config, pull(str(folder), tmp_path)).arguments)
+    await engine.set_adapters([AdapterRef("bad", str(tmp_path / "nothing"))])
+    with pytest.raises(AdapterRejected, match="adapter bad"):
+        await engine.start()
+    assert not engine.health().ready
+    await engine.set_adapters([])
+    await engine.start()
+    assert await answer(engine, request(0))
+    await engine.close()
