@@ -72,18 +72,18 @@ def test_nothing_is_in_two_splits(name: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_each_source_is_in_every_large_split(name: str) -> None:
-    """A bound on the number of samples takes from train and test alike."""
-    sources = {source.name for source in load_recipe(RECIPES / f"{name}.toml").source}
+    """A bound on the number of samples takes from train and test alike; what a recipe keeps for training is in no test."""
+    sources = load_recipe(RECIPES / f"{name}.toml").source
     for split in ("train", "test"):
-        assert {sample.source for sample in samples(name, split)} == sources
+        assert {sample.source for sample in samples(name, split)} == {source.name for source in sources if source.split in {"auto", split}}
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_mix_is_balanced(name: str) -> None:
-    """Most training samples without passages are answered, in both skills, and refusals are the smaller part of those with passages."""
+    """All training samples without passages are answered, in both skills; refusals are half of those with passages, and a quarter of all."""
     kinds = Counter(sample.kind for sample in samples(name, "train"))
     without = Counter(sample.skill for sample in samples(name, "train") if not sample.passages)
-    assert kinds[Kind.UNANSWERABLE] < 0.8 * kinds[Kind.GROUNDED]
+    assert kinds[Kind.UNANSWERABLE] < 1.1 * kinds[Kind.GROUNDED]
     assert kinds[Kind.UNANSWERABLE] < 0.25 * kinds.total()
     assert without["support"] > 20
     assert without["chat"] > 10
