@@ -1,6 +1,6 @@
 """From files to a decoder that can be served: weights, tokenizer, and what adapters are checked against."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from dialogue.errors import EngineUnavailable, ModelError
 from dialogue.tokenizer import CONFIG_NAME, Tokenizer, read_json
 
 CODE_KEY: Final = "auto_map"  # by which transformers would find code in the folder
+STRETCHED_ROPE: Final = frozenset({"dynamic", "longrope"})  # they look at the longest position of a row, and ours holds many requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,15 @@ def load_weights(folder: Path) -> Any:
         raise ModelError(f"{folder} cannot be loaded as a causal language model: {first_line(error)}") from error
     if report["missing_keys"]:
         raise ModelError(f"The model in {folder} lacks weights, such as {min(report['missing_keys'])}.")
+    if stretched := STRETCHED_ROPE & _rope_types(getattr(model.config, "rope_parameters", None) or {}):
+        raise ModelError(f"The positions of the model in {folder} are stretched ({min(stretched)}), which depends on the other requests.")
     return model.eval().to(device)
+
+
+def _rope_types(parameters: Mapping[str, Any]) -> set[str]:
+    """Return the kinds of rotary positions: one for all layers, or one by type of layer."""
+    by_layer = [each for each in parameters.values() if isinstance(each, dict)]
+    return {str(each["rope_type"]) for each in (parameters, *by_layer) if "rope_type" in each}
 
 
 def _store(model: Any, needs: Needs) -> KvStore:

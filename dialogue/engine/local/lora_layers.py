@@ -65,6 +65,7 @@ class LoraLayers:
         """Put each of them behind a layer that knows of adapters, in the place of one from before."""
         self._choice = _Choice()
         self._weights = LoraWeights()
+        self._device: torch.device = model.device
         self._layers = {place: _AdaptedLinear(linear, self._choice) for place, linear in linear_parts(model).items()}
         for (number, projection), layer in self._layers.items():
             setattr(_block(model.model.layers[number], projection), projection, layer)
@@ -109,7 +110,7 @@ class LoraLayers:
         owners = [adapter for adapter, count in zip(adapters, counts, strict=True) for _ in range(count)]
         merged = [place for place, owner in enumerate(owners) if owner and owner == weights.merged]
         choice.all_merged = len(merged) == len(owners)
-        choice.merged = torch.tensor(merged) if merged and not choice.all_merged else None
+        choice.merged = torch.tensor(merged, device=self._device) if merged and not choice.all_merged else None
         choice.mask = None
         if weights.masks and any(owner in weights.masks for owner in owners):
             nothing = torch.zeros_like(next(iter(weights.masks.values())))

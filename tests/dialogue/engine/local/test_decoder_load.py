@@ -74,6 +74,16 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         load(folder, tmp_path)
 
 
+def test_positions_that_depend_on_the_row_are_refused(tmp_path: Path) -> None:
+    """A model whose positions stretch with the longest text would answer one request by the length of another."""
+    folder = folder_of(tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    (folder / "config.json").write_text(json.dumps(config | {"rope_parameters": rope}), encoding="utf-8")
+    with pytest.raises(EngineUnavailable, match=r"stretched \(dynamic\)"):
+        load(folder, tmp_path)
+
+
 def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
     """Weights in another format than safetensors are refused."""
     folder = folder_of(tmp_path)
