@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from dialogue.engine.local.decoder_model import DecoderModel
-from dialogue.engine.local.decoder_trial import check_alike
+from dialogue.engine.local.decoder_trial import settle_attention
 from dialogue.engine.local.dequantised import first_line, torch_folder
 from dialogue.engine.local.kv_store import KvStore, bytes_per_token
 from dialogue.engine.local.memory import is_out_of_memory
@@ -48,7 +48,7 @@ def load_decoder(files: ModelFiles, cache_dir: Path, needs: Needs) -> LoadedDeco
     except ModelError as error:
         raise EngineUnavailable(str(error)) from error
     model = DecoderModel(weights, _store(weights, needs))
-    check_alike(model)
+    settle_attention(model)
     return LoadedDecoder(
         model=model,
         tokenizer=tokenizer,

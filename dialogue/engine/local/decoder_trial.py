@@ -4,6 +4,7 @@ Families differ in their attention, and a new one may bring something that `slot
 answered wrongly, two short rows of tokens are computed both ways, packed, in pieces and out of step.
 """
 
+import sys
 from typing import Final
 
 import torch
@@ -12,11 +13,24 @@ from dialogue.engine.local.decoder_model import DecoderModel
 from dialogue.engine.local.scheduler import Bounds, Scheduler, Sequence
 from dialogue.engine.local.slot_attention import NAME
 from dialogue.engine.local.slot_table import SlotTable
+from dialogue.engine.local.span_attention import over_spans
 from dialogue.errors import EngineUnavailable
 
 LENGTHS: Final = (11, 7)
 STEP_TOKENS: Final = 5
 TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.15}  # of the spread of the logits
+
+
+def settle_attention(model: DecoderModel) -> None:
+    """Let a model keep its attention where it works, else give it the one that works everywhere. Raises EngineUnavailable."""
+    try:
+        check_alike(model)
+    except EngineUnavailable as error:
+        if model.attention_over is over_spans:
+            raise
+        print(f"{error} Attention goes on request by request.", file=sys.stderr)  # noqa: T201 - the supervisor logs what a child says
+        model.attention_over = over_spans
+        check_alike(model)
 
 
 def check_alike(model: DecoderModel) -> None:

@@ -1,8 +1,8 @@
 """Attention over all requests of a step at once: FlashAttention as torch itself brings it, `torch.nn.attention.varlen`.
 
 It exists on CUDA alone and has never run there with this program: what is tested, on a CPU, is that its arguments mean what
-they should, against a stand-in written from its documentation. `decoder_trial` tries it at each start, and `best_attention`
-falls back to what is known to work.
+they should, against a stand-in written from its documentation. `decoder_trial` tries it at each start, and takes the attention
+request by request where it fails.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ FLASH_TYPES = frozenset({torch.bfloat16, torch.float16})
 
 
 def best_attention(device: torch.device, dtype: torch.dtype) -> AttentionOver:
-    """Return the fastest attention that this torch has for a device."""
+    """Return the attention that should be the fastest with this torch on a device; it has yet to be tried."""
     if device.type == "cuda" and dtype in FLASH_TYPES and util.find_spec("torch.nn.attention.varlen") is not None:
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - older versions of torch have none
 

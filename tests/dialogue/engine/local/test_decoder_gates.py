@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dialogue.engine.local import span_attention
-from dialogue.engine.local.decoder_trial import check_alike
+from dialogue.engine.local.decoder_trial import check_alike, settle_attention
 from dialogue.engine.local.scheduler import Sequence
+from dialogue.engine.local.span_attention import over_spans
 from dialogue.engine.local.varlen_attention import over_slots
 from dialogue.errors import EngineUnavailable
 from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, generated, prompt_of, tiny_weights
@@ -97,7 +98,28 @@ def test_all_requests_at_once_by_varlen(family: str) -> None:
     sequences = [Sequence(list(prompt)) for prompt in PROMPTS]
     bench = Bench(weights, attention_over=over_slots(documented_varlen))
     assert bench.run(*sequences) == Bench(weights).run(*map(Sequence, map(list, PROMPTS)))
-    check_alike(bench.model)
+    settle_attention(bench.model)
+    assert bench.model.attention_over is not over_spans
+
+
+def lying_varlen(query: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    """An attention that looks at nothing."""
+    return torch.zeros_like(query)
+
+
+def failing_varlen(*_: object, **__: object) -> torch.Tensor:
+    """An attention that this device does not have."""
+    raise NotImplementedError("no such kernel")
+
+
+@pytest.mark.parametrize("varlen", [lying_varlen, failing_varlen])
+def test_an_attention_that_does_not_work_is_not_used(varlen: Any) -> None:
+    """Where the attention for all requests at once fails or is wrong, the one that works everywhere takes its place."""
+    weights = tiny_weights("llama")
+    bench = Bench(weights, attention_over=over_slots(varlen))
+    settle_attention(bench.model)
+    assert bench.model.attention_over is over_spans
+    assert bench.run(Sequence(list(PROMPTS[2]))) == [generated(weights, PROMPTS[2], 12)]
 
 
 def documented_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *lengths: Any, **how: Any) -> torch.Tensor:
