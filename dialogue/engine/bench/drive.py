@@ -42,7 +42,8 @@ class _Desk:
             asked = self.clock()
             answer = await self.arm.answer(ask)
             samples.append(_sample(ask, conversation.kind, answer, asked, self.began))
-            prompt = (*prompt, *self.encode(answer.text))
+            # What comes back may be cut into more tokens than it was made of; prompts are as long for every arm.
+            prompt = (*prompt, *self.encode(answer.text)[: answer.tokens])
         return samples
 
 

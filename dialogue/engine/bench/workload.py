@@ -28,6 +28,7 @@ WORKLOADS: Final = (SINGLE, MULTI_TURN, LONG_PREFILL, ADAPTERS)
 LONG_START_S: Final = 0.25  # the chats beside it have begun
 LONG_REPLY_TOKENS: Final = 16
 FEWEST_TOKENS: Final = 4
+ROOM_TOKENS: Final = 16
 
 USER_TEXTS: Final = (
     "Hello! I ordered a pair of running shoes last week and they have not arrived yet. What can I do?",
@@ -94,7 +95,7 @@ class Conversation:
 
     @property
     def longest(self) -> int:
-        """Tokens of the last prompt and its reply, about."""
+        """Tokens of the last prompt and its reply at most."""
         return len(self.opening) + sum(map(len, self.follow_ups)) + (1 + len(self.follow_ups)) * self.reply_tokens
 
 
@@ -155,9 +156,8 @@ def follow_up(render: Render, before: Sequence[str], text: str) -> Ids:
 
 
 def context_tokens(case: Case, sizes: Sizes, language: Language) -> int:
-    """Return how long a request of this case may become, with some room for replies that are cut into more tokens."""
-    longest = max(each.longest for each in conversations(case, sizes, language, "round 100"))
-    return longest + longest // 8 + 16
+    """Return how long a request of this case may become, with a little room."""
+    return ROOM_TOKENS + max(each.longest for each in conversations(case, sizes, language, "round 100"))
 
 
 def work_tokens(sizes: Sizes) -> int:

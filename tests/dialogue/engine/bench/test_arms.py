@@ -203,5 +203,5 @@ async def test_a_chat_through_a_real_tokenizer(tmp_path: Path) -> None:
     talk = Conversation("a", PROMPT, 4, (OTHER,))
     async with started(GenerateArm(settings, 1)) as arm:
         samples: list[Sample] = await hold(arm, [talk], load_codec(settings.files).encode)
-    reply = load_codec(settings.files).encode(samples[0].text)
+    reply = load_codec(settings.files).encode(samples[0].text)[:4]
     assert samples[1].prompt_tokens == len(PROMPT) + len(reply) + len(OTHER)

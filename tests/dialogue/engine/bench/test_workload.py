@@ -75,13 +75,23 @@ async def test_prompts_grow() -> None:
     assert all(pause > 0 for pause in clock.slept)
 
 
+async def test_no_prompt_outgrows_the_context() -> None:
+    """A reply whose text is cut into more tokens than it was made of takes no more room than it had."""
+    clock = Clock()
+    arm = Parrot(clock)
+    asked = conversations(Case(MULTI_TURN, 1), replace(SIZES, chat_tokens=2), BYTES, "round 1")
+    await hold(arm, asked, BYTES.encode, sleep=clock.sleep, clock=clock)
+    assert "|fi|" in bytes(arm.asked[1].prompt).decode()
+    assert len(arm.asked[-1].prompt) + 2 == asked[0].longest
+
+
 def test_a_follow_up_holds_nothing_of_the_reply() -> None:
     """What stands between two replies is the same whatever was replied."""
     assert bytes(follow_up(render, ["system", "hello"], "and now?")).decode() == "|and now?|"
 
 
 def test_the_context_holds_every_prompt_and_reply() -> None:
-    """A request of any case fits, with room for a reply that is cut into more tokens than it was."""
+    """A request of any case fits."""
     for case in cases(SIZES):
         longest = max(each.longest for each in conversations(case, SIZES, BYTES, "round 1"))
         assert context_tokens(case, SIZES, BYTES) > longest
