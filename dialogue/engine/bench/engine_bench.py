@@ -37,7 +37,7 @@ from dialogue.engine.bench.workload import (
     work_tokens,
 )
 from dialogue.engine.cpu_cores import usable_cores
-from dialogue.errors import EngineUnavailable
+from dialogue.errors import ConfigurationInvalid, EngineUnavailable
 
 PACKAGES: Final = ("kefu", "xllamacpp", "torch", "transformers", "peft")
 FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
@@ -88,7 +88,8 @@ class Progress:
 async def run_bench(plan: Plan, terms: Terms, language: Language, progress: Progress | None = None) -> dict[str, Any]:
     """Measure all arms and return what `kefu bench engine` prints as JSON.
 
-    What cannot be measured here is named with the reason. Raises EngineUnavailable when no arm is left.
+    What cannot be measured here is named with the reason. Raises EngineUnavailable when no arm is left,
+    and ConfigurationInvalid for requests that the model has no room for.
     """
     progress = progress or Progress()
     skipped = _skipped(plan, terms, progress)
@@ -114,6 +115,10 @@ def _skipped(plan: Plan, terms: Terms, progress: Progress) -> dict[str, str]:
 async def _prepared(plan: Plan, terms: Terms, language: Language, folder: Path) -> Terms:
     """Return the terms with a context that fits the prompts, and with adapters where they are needed."""
     longest = max(context_tokens(case, plan.sizes, language) for case in cases(plan.sizes))
+    if terms.files is not None and longest > terms.files.context_tokens:
+        error = ConfigurationInvalid(f"A request takes up to {longest} tokens; the model was made for {terms.files.context_tokens}.")
+        error.hint = "Ask for less with --long-tokens, --turns, --prompt-tokens or --workloads."
+        raise error
     count = max([kind.adapters for kind in plan.arms] + [plan.sizes.adapters] * (ADAPTERS in plan.sizes.workloads))
     if count and terms.files is not None and not terms.adapters:
         refs = await asyncio.to_thread(write_adapters, count, terms.files, folder, terms.engine.cache_dir)

@@ -5,10 +5,11 @@
     long-prefill   a long prompt comes while others are being answered
     adapters       as single, each user with an adapter of its own
 
-User texts and lengths of replies are fixed; a growing prompt takes in what the arm itself has said, as a chat does. Every round has
-words of its own at the beginning of each prompt, so that no cache knows it from before.
+User texts and lengths of replies are fixed; a growing prompt takes in what the arm itself has said, as a chat does. Every conversation
+begins with a mark of its own, so that no cache knows it from another one or from the round before.
 """
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -130,14 +131,19 @@ def adapter_name(number: int) -> str:
 
 
 def _single(name: str, prompt_tokens: int, reply_tokens: int, language: Language) -> Conversation:
-    text = f"{name}. {' '.join(USER_TEXTS)} "
+    text = f"{_mark(name)} {' '.join(USER_TEXTS)} "
     once = tuple(language.encode(text))
     again = -(-prompt_tokens // len(once))
     return Conversation(name, (once * again)[:prompt_tokens], reply_tokens)
 
 
+def _mark(name: str) -> str:
+    """Return a beginning that no other conversation shares."""
+    return f"{hashlib.blake2s(name.encode(), digest_size=6).hexdigest()}."
+
+
 def _chat(name: str, sizes: Sizes, language: Language) -> Conversation:
-    system = f"{name}: you are a friendly assistant of a shoe shop. Answer briefly."
+    system = f"{_mark(name)} You are a friendly assistant of a shoe shop. Answer briefly."
     texts = [USER_TEXTS[turn % len(USER_TEXTS)] for turn in range(sizes.turns)]
     chance = random.Random(f"{sizes.seed} {name}")  # noqa: S311 - no secret
     pauses = [chance.expovariate(1 / sizes.think_s) if sizes.think_s else 0.0 for _ in texts]

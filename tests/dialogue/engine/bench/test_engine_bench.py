@@ -90,6 +90,13 @@ async def test_nothing_to_measure(tmp_path: Path) -> None:
         await run_bench(Plan((replace(OURS, engine={"kind": "nonsense"}),), sizes, bandwidth=float), terms(tmp_path), BYTES)
 
 
+async def test_requests_that_are_too_long(tmp_path: Path) -> None:
+    """What does not fit the model is said before anything is started."""
+    files = replace(GGUF, context_tokens=64)
+    with pytest.raises(ConfigurationInvalid, match="made for 64"):
+        await run_bench(Plan((OURS,), TINY), terms(tmp_path, files=files), BYTES)
+
+
 async def test_a_short_time(tmp_path: Path) -> None:
     """Where time is short, replies get shorter and one round is the least."""
     plan = Plan((OURS,), replace(TINY, workloads=(SINGLE,), users=(1,)), rounds=5, seconds=1e-9, bandwidth=float)

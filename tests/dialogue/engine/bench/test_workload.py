@@ -26,10 +26,10 @@ SIZES = Sizes(users=(1, 3), prompt_tokens=64, reply_tokens=16, turns=3, chat_use
 
 
 def test_a_single_prompt_has_exactly_its_length() -> None:
-    """However long the texts are, a prompt of n tokens has n tokens, and no two users begin alike after their names."""
+    """However long the texts are, a prompt of n tokens has n tokens, and no two users begin alike."""
     asked = conversations(Case(SINGLE, 3), SIZES, BYTES, "round 1")
     assert [len(each.opening) for each in asked] == [64, 64, 64]
-    assert len({each.opening for each in asked}) == 3
+    assert len({each.opening[:8] for each in asked}) == 3
     longer = conversations(Case(SINGLE, 1), replace(SIZES, prompt_tokens=3000), BYTES, "round 1")
     assert len(longer[0].opening) == 3000
 
@@ -40,7 +40,7 @@ def test_every_arm_is_asked_the_same_and_every_round_something_else() -> None:
         first = conversations(case, SIZES, BYTES, "round 1")
         assert first == conversations(case, SIZES, BYTES, "round 1")
         again = conversations(case, SIZES, BYTES, "round 2")
-        assert not {each.opening for each in first} & {each.opening for each in again}
+        assert not {each.opening[:8] for each in first} & {each.opening[:8] for each in again}
 
 
 def test_a_case_for_each_number_of_users() -> None:
