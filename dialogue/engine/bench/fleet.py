@@ -59,9 +59,7 @@ class Fleet:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for stack, _ in tuple(self._open.values()):
-            await stack.aclose()
-        self._open.clear()
+        await self._end_all()
 
     async def run(self, kind: ArmKind, conversations: Sequence[Conversation], *, adapters: bool) -> tuple[Sample, ...]:
         """Let an arm hold these conversations. Raises EngineUnavailable; such an arm's process is ended."""
@@ -80,7 +78,7 @@ class Fleet:
         key = (kind.name, adapters)
         if key not in self._open:
             if self._apart:
-                await self.__aexit__(None, None, None)
+                await self._end_all()
             self._tell(f"Starting {kind.name}{' with adapters' if adapters and not kind.adapters else ''} …")
             stack = AsyncExitStack()
             process = await stack.enter_async_context(arm_process(arm_settings(kind, self._terms, adapters=adapters)))
@@ -92,3 +90,7 @@ class Fleet:
     async def _end(self, key: tuple[str, bool]) -> None:
         if key in self._open:
             await asyncio.shield(self._open.pop(key)[0].aclose())
+
+    async def _end_all(self) -> None:
+        for key in tuple(self._open):
+            await self._end(key)

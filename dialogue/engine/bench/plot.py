@@ -44,6 +44,7 @@ def _figure(cases: Sequence[Mapping[str, Any]], arms: Sequence[str], panels: Seq
         users = sorted({case["users"] for case in cases})
         axes.set_xscale("log", base=2)
         axes.set_xticks(users, [str(each) for each in users])
+        axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
