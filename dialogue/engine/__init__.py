@@ -10,12 +10,12 @@
     child, spec, wire                  the inside of the child; what it hosts; the frames between the two
 
     llamacpp, llama_slots, llama_request, cpu_cores          llama.cpp, embedded
-    remote, remote_fleet, remote_servers, remote_examine, remote_call, replicas, completion_stream     servers
+    remote, remote_fleet, remote_seats, remote_servers, remote_examine, remote_call, replicas, completion_stream     servers
     scripted, stops, event_mailbox     answers by rule, for tests; stop strings; events from a thread to the loop
 
-    local/                             engines of our own on torch: encoder–decoders
+    local/                             engines of our own on torch: decoders and encoder–decoders
 
-    models, model_reference, model_sources, model_fetch, model_files, download, gguf_model     models
+    models, hub_model, model_reference, model_sources, model_fetch, model_files, download, gguf_model     models
     adapters, adapter_files, adapter_schema, lora_gguf        LoRA adapters, strictly checked and converted
     bench/                             engines side by side
 

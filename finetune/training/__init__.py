@@ -1,7 +1,7 @@
 """From rows to weights: LoRA on decoders and encoder–decoders, and what every other training reuses.
 
 plan            all that a training process is told, as one file; `process` is what `accelerate launch` starts
-base_model      the model that is tuned, readable for torch (`hub_model`, `forms`)
+base_model      the model that is tuned, readable for torch (`forms`)
 examples        samples ─► rows ─► packs (`packing`), tried on the model before they are trusted (`isolation`)
 objective       how examples become a batch (`batches`), and the loss of a batch
 fit             model + objective + examples ─► trained weights, metrics, checkpoints: the seam that pretraining uses too

@@ -13,13 +13,13 @@ import transformers
 
 from dialogue.chat_template import ChatTemplate
 from dialogue.engine.download import Progress
+from dialogue.engine.hub_model import pull_folder
 from dialogue.engine.local.dequantised import first_line, torch_folder
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import PUBLIC_SOURCES, load_template, load_tokenizer, pull
 from dialogue.errors import ModelError
 from dialogue.tokenizer import Tokenizer
-from finetune.training.hub_model import pull_folder
 
 transformers.utils.logging.set_verbosity_error()  # what people need to know is said by this program
 transformers.utils.logging.disable_progress_bar()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dialogue.engine.hub_model import pull_folder
 from dialogue.engine.model_sources import ModelSources
 from dialogue.errors import ModelHashMismatch
-from finetune.training.hub_model import pull_folder
 from tests.fakes.file_server import FileServer, file_server
 from tests.fakes.model_hub import publish_on_hub, sources
 from tests.finetune.training.tiny import write_tiny
