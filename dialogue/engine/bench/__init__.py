@@ -14,6 +14,7 @@ model_cost        what a decoding step must read
 random_adapters   LoRA of random weights, whose cost is that of trained ones
 
 engine_arm        any engine of Kefu, with all that stands around it
+forgetful_arm     the one on torch without its prefix cache
 raw_arm           xllamacpp and nothing of Kefu
 url_arm           any server with OpenAI's completions
 generate_arm      transformers.generate, one by one and in padded batches; torch_model loads the model

@@ -36,6 +36,7 @@ ARMS: Final = (
     ArmKind("static", "transformers.generate in padded batches", "generate", "torch", options={"width": "slots"}),
     ArmKind("continuous", "transformers' continuous batching", "continuous", "torch", _NO_ADAPTERS),
     ArmKind("local", "Kefu's engine on torch", "engine", "torch", engine={"kind": "local"}),
+    ArmKind("local-uncached", "the same without its prefix cache", "forgetful", "torch", (MULTI_TURN,)),
     ArmKind(
         "local-unmerged", "the same, its one adapter beside the weights", "engine", "torch", (SINGLE,), adapters=2, engine={"kind": "local"}
     ),
@@ -48,8 +49,8 @@ ARMS: Final = (
 )
 BY_NAME: Final = {kind.name: kind for kind in ARMS}
 BASE_ARMS: Final = ("llamacpp", "raw")  # those of the base install
-OURS: Final = tuple(kind.name for kind in ARMS if kind.builder == "engine")
-BASELINES: Final = tuple(kind.name for kind in ARMS if kind.builder != "engine")
+OURS: Final = tuple(kind.name for kind in ARMS if kind.builder in {"engine", "forgetful"})
+BASELINES: Final = tuple(kind.name for kind in ARMS if kind.name not in OURS)
 
 
 def chosen(names: Sequence[str]) -> tuple[ArmKind, ...]:

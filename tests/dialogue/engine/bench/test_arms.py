@@ -13,6 +13,7 @@ from dialogue.config import EngineConfig
 from dialogue.engine.bench.continuous_arm import ContinuousArm
 from dialogue.engine.bench.drive import hold
 from dialogue.engine.bench.engine_arm import EngineArm
+from dialogue.engine.bench.forgetful_arm import build as build_forgetful
 from dialogue.engine.bench.generate_arm import GenerateArm
 from dialogue.engine.bench.random_adapters import write_adapters
 from dialogue.engine.bench.raw_arm import build as build_raw
@@ -102,6 +103,21 @@ async def test_the_engine_on_torch_beside_transformers(tmp_path: Path) -> None:
         said.append([answer.text for answer in answers])
     assert said[1] == said[2] == said[3]
     assert said[0] == said[1]
+
+
+async def test_the_engine_on_torch_without_its_cache(tmp_path: Path) -> None:
+    """Nothing of a turn is found at the next one, and the replies are the same."""
+    settings = folder_settings(tmp_path)
+    assert settings.files is not None
+    local = EngineArm(build_decoder(local_spec(settings.engine, settings.files).arguments))
+    talk = Conversation("a", PROMPT, 4, (OTHER,))
+    runs: list[list[Sample]] = []
+    for arm in (local, build_forgetful(settings)):
+        async with started(arm):
+            runs.append(await hold(arm, [talk], load_codec(settings.files).encode))
+    assert [sample.text for sample in runs[0]] == [sample.text for sample in runs[1]]
+    assert runs[0][1].cached_tokens > 0
+    assert runs[1][1].cached_tokens == 0
 
 
 @pytest.mark.parametrize("width", [1, 2])

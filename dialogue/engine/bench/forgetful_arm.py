@@ -1,0 +1,46 @@
+"""Kefu's engine on torch without its prefix cache, to see what that is worth. It runs in the arm's own process, where its table of
+slots can be another one; what a child process costs is small beside a history that is computed again."""
+
+from dialogue.engine.bench.engine_arm import EngineArm
+from dialogue.engine.bench.settings import ArmSettings
+from dialogue.engine.cpu_cores import usable_cores
+from dialogue.engine.local.decoder import CPU_STEP_TOKENS, CUDA_STEP_TOKENS, DecoderEngine, DecoderSettings
+from dialogue.engine.local.decoder_load import LoadedDecoder
+from dialogue.engine.local.decoder_worker import DecoderWorker
+from dialogue.engine.local.scheduler import Bounds, Scheduler
+from dialogue.engine.local.slot_table import Slot, SlotTable
+from dialogue.errors import EngineUnavailable
+
+
+class ForgetfulTable(SlotTable):
+    """Keeps nothing of a request that has ended."""
+
+    def release(self, slot: Slot) -> None:
+        super().release(slot)
+        if slot in self.slots:
+            self.drop(slot)
+
+
+class ForgetfulEngine(DecoderEngine):
+    """The engine with such a table."""
+
+    def _made_worker(self, decoder: LoadedDecoder) -> DecoderWorker:
+        tokens = CUDA_STEP_TOKENS if decoder.model.device.type == "cuda" else CPU_STEP_TOKENS
+        scheduler = Scheduler(ForgetfulTable(decoder.model.store.places), Bounds(tokens, self._settings.slots))
+        return DecoderWorker(decoder.model, scheduler)
+
+
+def build(settings: ArmSettings) -> EngineArm:
+    """Return the arm. Raises EngineUnavailable."""
+    engine, files = settings.engine, settings.files
+    if files is None:
+        raise EngineUnavailable("The engine local needs a model.")
+    terms = DecoderSettings(
+        files=files,
+        cache_dir=engine.cache_dir,
+        context_tokens=min(engine.context_tokens, files.context_tokens),
+        slots=engine.slots,
+        threads=engine.threads or usable_cores(),
+        cache_ram_mib=engine.cache_ram_mib,
+    )
+    return EngineArm(ForgetfulEngine(terms))
