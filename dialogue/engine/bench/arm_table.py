@@ -24,7 +24,6 @@ class ArmKind:
     workloads: tuple[str, ...] = WORKLOADS
     batches: bool = True  # requests run together, as many as there are slots
     adapters: int = 0  # that it always has, whatever the workload; the first one answers everybody
-    cuda: bool = False  # says something on CUDA alone
     engine: Mapping[str, Any] = field(default_factory=dict)  # changes of the engine's settings
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,7 +62,7 @@ def chosen(names: Sequence[str]) -> tuple[ArmKind, ...]:
     return tuple(kind for kind in ARMS if "all" in names or kind.name in names)
 
 
-def lacking(kind: ArmKind, files: ModelFiles | None, url: str, *, cuda: bool, has: Has | None = None) -> str:
+def lacking(kind: ArmKind, files: ModelFiles | None, url: str, *, has: Has | None = None) -> str:
     """Return why an arm cannot be measured here, in a sentence; "" = it can."""
     if not kind.needs:
         return ""
@@ -74,8 +73,6 @@ def lacking(kind: ArmKind, files: ModelFiles | None, url: str, *, cuda: bool, ha
     has = has or (lambda library: util.find_spec(library) is not None)
     if missing := [library for library in TORCH_LIBRARIES if not has(library)]:
         return f"It needs {' and '.join(missing)}. Install it with: pip install 'kefu[torch]'"
-    if kind.cuda and not cuda:
-        return "It differs on CUDA alone."
     return "" if files is not None else "It needs a model: let --model name one."
 
 

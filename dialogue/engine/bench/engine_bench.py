@@ -105,7 +105,7 @@ async def run_bench(plan: Plan, terms: Terms, language: Language, progress: Prog
 
 
 def _skipped(plan: Plan, terms: Terms, progress: Progress) -> dict[str, str]:
-    reasons = {kind.name: lacking(kind, terms.files, terms.url, cuda=has_cuda()) for kind in plan.arms}
+    reasons = {kind.name: lacking(kind, terms.files, terms.url) for kind in plan.arms}
     skipped = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in skipped.items():
         progress.tell(f"{name} is left out. {reason}")

@@ -163,12 +163,12 @@ GGUF = ModelFiles("tiny", Path("tiny.gguf"), "", Path("tokenizer.json"), "", 204
 )
 def test_what_an_arm_lacks_is_a_sentence(name: str, files: ModelFiles | None, libraries: Sequence[str], said: str) -> None:
     """Torch that is not installed, a folder in the place of a GGUF file, a server that nobody named: each says what to do."""
-    assert said in lacking(BY_NAME[name], files, "", cuda=False, has=lambda library: library in libraries)
+    assert said in lacking(BY_NAME[name], files, "", has=lambda library: library in libraries)
 
 
 def test_the_base_install_has_its_arms() -> None:
     """Without torch the default arms are measured."""
-    assert all(lacking(BY_NAME[name], GGUF, "", cuda=False, has=lambda _: False) == "" for name in BASE_ARMS)
+    assert all(lacking(BY_NAME[name], GGUF, "", has=lambda _: False) == "" for name in BASE_ARMS)
 
 
 @pytest.mark.parametrize("kind", ARMS, ids=lambda kind: kind.name)
