@@ -27,9 +27,9 @@ def float_form(files: ModelFiles, cache_dir: Path) -> ModelFiles:
     return replace(files, path=target)
 
 
-def build_float_engine(config: EngineConfig, files: ModelFiles, *, context_tokens: int, slots: int) -> Engine:
-    """Return llama.cpp on a GGUF file, not yet started: within the owner's cache and threads, its size as given."""
+def build_float_engine(config: EngineConfig, files: ModelFiles, *, context_tokens: int, slots: int, kind: str = "llamacpp") -> Engine:
+    """Return an engine for a model's files, not yet started: within the owner's cache and threads, its size as given."""
     settings = replace(
-        config, kind="llamacpp", context_tokens=context_tokens, slots=slots, cache_ram_mib=0, start_timeout_s=_START_S, remote=None
+        config, kind=kind, context_tokens=context_tokens, slots=slots, cache_ram_mib=0, start_timeout_s=_START_S, remote=None
     )
     return build_engine(settings, files)

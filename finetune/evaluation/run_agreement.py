@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from dialogue.engine.model_files import ModelFiles
 from finetune.dataset import read_split
 from finetune.errors import FinetuneError
@@ -39,18 +41,26 @@ def run_agreement(terms: Terms, tell: OnProgress) -> tuple[Agreement, ...]:
 
 
 def decoder_subject(terms: Terms, run: RunManifest) -> Subject:
-    """Return the adapter of a decoder: served on float32, and on the quantised file where its base is one. Raises FinetuneError."""
+    """Return the adapter of a decoder: served in float32 by both engines, and from the quantised file where its base is one.
+
+    Raises FinetuneError.
+    """
     base = find_base(run.recipe.model, terms.engine.cache_dir, terms.sources)
     floats = float_form(base.files, terms.engine.cache_dir)
     candidate = line_up(terms.run.absolute() / "adapter", None, fits_gguf(floats, terms.engine.cache_dir), base.files.reference)[0]
 
-    def form(name: str, files: ModelFiles, *, exact: bool) -> ServingForm:
+    def form(kind: str, weights: str, files: ModelFiles, *, exact: bool) -> ServingForm:
         context = context_tokens(run.recipe, files)
-        return ServingForm(name, exact, partial(build_float_engine, terms.engine, files, context_tokens=context, slots=1))
+        build = partial(build_float_engine, terms.engine, files, context_tokens=context, slots=1, kind=kind)
+        return ServingForm(f"{kind}, {weights}", exact, build)
 
-    forms = [form("llamacpp, float32", floats, exact=True)]
+    on_gpu = torch.cuda.is_available()  # where the engine on torch computes in bfloat16
+    forms = [
+        form("llamacpp", "float32", floats, exact=True),
+        form("local", "bfloat16" if on_gpu else "float32", base.files, exact=not on_gpu),
+    ]
     if base.files.path.is_file():
-        forms.append(form(f"llamacpp, {base.files.path.name}", base.files, exact=False))
+        forms.append(form("llamacpp", base.files.path.name, base.files, exact=False))
     return Subject(
         candidate,
         build_prompts(run.recipe, base, terms.tokens),

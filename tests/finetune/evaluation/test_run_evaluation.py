@@ -154,10 +154,11 @@ def test_a_missing_dataset_or_run_is_named(place: Path) -> None:
 
 
 def test_serving_says_what_training_says(place: Path) -> None:
-    """In float32 llama.cpp gives the answers of torch, token by token, with an adapter on; a tiny random model hides nothing."""
+    """In float32 both engines give the answers of the training process, with an adapter on; a tiny random model hides nothing."""
     program = tiny_program(place)
-    (agreement,) = run_agreement(Terms(place / "random", None, 6, 12, program.engine, ModelSources()), lambda *_: None)
-    assert agreement.exact
-    assert agreement.holds
-    assert agreement.same == agreement.prompts == 6
-    assert agreement.tokens >= 12
+    found = run_agreement(Terms(place / "random", None, 6, 12, program.engine, ModelSources()), lambda *_: None)
+    assert [agreement.engine.partition(",")[0] for agreement in found] == ["llamacpp", "local"]
+    for agreement in found:
+        assert agreement.holds
+        assert agreement.same == agreement.prompts == 6 or not agreement.exact
+        assert agreement.tokens >= 12
