@@ -35,4 +35,5 @@ token_choice        logits ─► the next token of one reply
 Both:
 
 text_stream         token ids ─► text that never ends inside a character
+reply_stream        text ─► events, from the worker's thread to the event loop
 """

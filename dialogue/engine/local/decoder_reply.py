@@ -1,16 +1,14 @@
 """One reply of a decoder: its tokens come in the worker's thread, its events are read in the event loop."""
 
-import asyncio
 import time
 
 import torch
 
-from dialogue.engine.base import FinishReason, GenerationEvent, GenerationFinished, GenerationRequest, TextDelta
-from dialogue.engine.event_mailbox import EventMailbox
+from dialogue.engine.base import FinishReason, GenerationEvent, GenerationFinished, GenerationRequest
+from dialogue.engine.local.reply_stream import ReplyStream
 from dialogue.engine.local.scheduler import Sequence
-from dialogue.engine.local.text_stream import Decode, TextStream
+from dialogue.engine.local.text_stream import Decode
 from dialogue.engine.local.token_sampling import Draw
-from dialogue.engine.stops import StopFilter
 from dialogue.errors import DialogueError
 
 SEED_BITS = (1 << 63) - 1  # what torch takes
@@ -23,25 +21,22 @@ class DecoderReply:
         self.request = request
         self.sequence = Sequence(list(request.prompt), adapter, request.cache_key, room=len(request.prompt) + limit)
         self.has_begun = False  # it has had a slot
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the worker has let go of it
-        self._loop = asyncio.get_running_loop()
-        self._events = EventMailbox()
+        self._stream = ReplyStream(decode, request.sampling.stop)
+        self.done = self._stream.done  # the worker has let go of it
         self._eos_ids = eos_ids
         self._never = tuple(sorted(eos_ids)) if request.sampling.ignore_eos else ()
-        self._text = TextStream(decode)
-        self._stops = StopFilter(request.sampling.stop)
         self._random = torch.Generator().manual_seed(request.sampling.seed & SEED_BITS)
         self._point: float | None = None  # drawn for the next token
         self._submitted = self._began = self._prompted = time.monotonic()
 
     async def next(self) -> GenerationEvent:
         """Return the next event. Raises what ended the generation."""
-        return await self._events.next()
+        return await self._stream.next()
 
     def fail(self, error: DialogueError) -> None:
         """End with an error, unless it has ended. In the loop."""
         self.sequence.cancelled = True
-        self._events.put(error)
+        self._stream.fail(error)
 
     def give_up(self) -> None:
         """Nobody reads any more. In the loop."""
@@ -65,36 +60,27 @@ class DecoderReply:
         self._point = None
         if token in self._eos_ids:
             return self._finish(FinishReason.STOP)
-        self._show(self._stops.push(self._text.push(token)))
-        if self._stops.stopped:
+        if self._stream.push(token):
             return self._finish(FinishReason.STOP)
         return len(self.sequence.tokens) < self.sequence.room or self._finish(FinishReason.LENGTH)
 
     def break_off(self, error: DialogueError) -> None:
         """End with an error, in the worker's thread."""
         self.sequence.cancelled = True
-        self._events.post(error)
+        self._stream.break_off(error)
 
     def let_go(self) -> None:
         """The worker is done with the reply."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._resolve)
+        self._stream.let_go()
 
     def _made(self) -> list[int]:
         return self.sequence.tokens[len(self.request.prompt) :]
 
-    def _resolve(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
-
     def _finish(self, reason: FinishReason) -> bool:
-        if not self._stops.stopped:
-            self._show(self._stops.push(self._text.flush()))
-            self._show(self._stops.flush())
         now = time.monotonic()
-        self._events.post(
+        self._stream.finish(
             GenerationFinished(
-                FinishReason.STOP if self._stops.stopped else reason,
+                reason,
                 prompt_tokens=len(self.request.prompt),
                 completion_tokens=len(self._made()),
                 cached_tokens=self.sequence.cached or 0,
@@ -104,7 +90,3 @@ class DecoderReply:
             )
         )
         return False
-
-    def _show(self, text: str) -> None:
-        if text:
-            self._events.post(TextDelta(text))
