@@ -10,7 +10,7 @@ from dialogue.engine.base import AdapterRef
 
 _PACKAGE: Final = "finetune"  # where the adapters that ship lie; found, never imported, because it may be taken out of an installation
 _DEFAULT_MODEL: Final = ModelSection().reference
-_SERVING: Final = frozenset({"auto", "llamacpp"})  # engines that load an adapter from this machine
+_SERVING: Final = frozenset({"auto", "llamacpp", "local"})  # engines that load an adapter from this machine
 
 
 def shipped_adapter(settings: Settings) -> AdapterRef | None:
