@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 KILLS ?= 30
 MINUTES ?= 30
 SEED ?= 17
@@ -32,8 +33,8 @@ $(VENV)/.dev: $(VENV)/.base
 chat: $(VENV)/.base ## talk to the assistant in this terminal
 	@$(BIN)/kefu chat
 
-test: $(VENV)/.dev ## run the test suite (SQLite, PostgreSQL and the default model; no GPU, no account)
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev ## run the test suite on JOBS cores, at most 4 (SQLite, PostgreSQL and the default model; no GPU, no account)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 demo-finetune: $(VENV)/.dev ## from customer-service data to a better adapter in a few minutes; all of it lies in build/demo
 	@KEFU=$(abspath $(BIN))/kefu sh finetune/recipes/demo.sh build/demo
