@@ -85,12 +85,13 @@ def test_ctrl_c_makes_a_checkpoint(unbroken: TrainingPlan, tmp_path: Path) -> No
     plan = beside(unbroken, tmp_path)
     begin(plan)
     told: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
     outcome = train(plan, Interrupting(5), tell=told.append)
     assert outcome.interrupted
     assert (plan.checkpoints / f"checkpoint-{outcome.steps}").is_dir()
     assert not plan.adapter.exists()
     assert "Ctrl-C again" in told[-1]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     resumed = plan.model_copy(update={"resume": True})
     assert not train(resumed, Watched()).interrupted
     assert_equal_runs(unbroken, resumed)
@@ -100,9 +101,10 @@ def test_the_second_ctrl_c_ends_at_once(unbroken: TrainingPlan, tmp_path: Path) 
     """Who presses Ctrl-C twice does not wait."""
     plan = beside(unbroken, tmp_path)
     begin(plan)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(plan, Interrupting(3, 3))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_run_that_was_over_is_only_finished(unbroken: TrainingPlan, tmp_path: Path) -> None:
