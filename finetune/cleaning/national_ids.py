@@ -20,6 +20,7 @@ from stdnum.mx import curp
 from stdnum.se import personnummer
 from stdnum.us import ssn
 
+from finetune.cleaning.other_numbers import is_other_number
 from finetune.cleaning.spans import Span
 
 
@@ -61,11 +62,13 @@ _ENOUGH_DIGITS: Final = re.compile(rf"(?:\d\D{{0,3}}){{{_FEWEST_DIGITS}}}")
 
 
 def find_national_ids(text: str) -> Iterator[Span]:
-    """Yield ids that have the shape and the check digits of one, or that are announced as one."""
+    """Yield ids that have the shape and the check digits of one, or that are announced as one; mere digits may be an order's."""
     if not _ENOUGH_DIGITS.search(text):
         return
     for shape, is_valid in _TELLING:
-        yield from (Span(*match.span(), "NATIONAL_ID") for match in shape.finditer(text) if is_valid(match.group()))
+        for match in shape.finditer(text):
+            if is_valid(match.group()) and not (match.group().isdigit() and is_other_number(text, match.start())):
+                yield Span(*match.span(), "NATIONAL_ID")
     for match in _ANNOUNCED.finditer(text):
         if sum(character.isdigit() for character in match["id"]) >= _FEWEST_DIGITS:
             yield Span(*match.span("id"), "NATIONAL_ID")
