@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bot.settings import Settings
-from dialogue.engine.hub_model import pull_folder
+from dialogue.engine.hub_model import pull_for_torch
 from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import ModelFiles, list_cached, parse_reference, pull, pull_tokenizer
 
@@ -34,7 +34,5 @@ def fetch_model(settings: Settings, progress: Callable[[int, int], None] | None 
     if settings.engine.kind == "remote":
         return pull_tokenizer(settings.remote.tokenizer or settings.model.reference, settings.cache_dir, sources=sources)
     if settings.engine.kind == "local":
-        folder = pull_folder(settings.model.reference, settings.cache_dir, sources, progress)
-        if folder is not None:
-            return folder
+        return pull_for_torch(settings.model.reference, settings.cache_dir, sources, progress)
     return pull(settings.model.reference, settings.cache_dir, progress, sources=sources)

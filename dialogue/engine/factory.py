@@ -97,27 +97,28 @@ def check_torch(kind: str = "seq2seq") -> None:
         raise error
 
 
+def _supervised(spec: EngineSpec, config: EngineConfig) -> Engine:
+    return ProcessEngine(spec, ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s))
+
+
 def _local(config: EngineConfig, files: ModelFiles | None) -> Engine:
     check_torch("local")
     if files is None or not (files.sha256 and files.tokenizer_path.is_file()):
         raise EngineUnavailable("The engine local needs a model with its weights. Let the setting model.reference name one.")
-    limits = ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s)
-    return ProcessEngine(local_spec(config, files), limits)
+    return _supervised(local_spec(config, files), config)
 
 
 def _seq2seq(config: EngineConfig, files: ModelFiles | None) -> Engine:
     check_torch()
     if files is None or not files.path.is_dir():
         raise EngineUnavailable("The engine seq2seq needs a folder as transformers saves it, with *.safetensors in it.")
-    limits = ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s)
-    return ProcessEngine(seq2seq_spec(config, files), limits)
+    return _supervised(seq2seq_spec(config, files), config)
 
 
 def _llamacpp(config: EngineConfig, files: ModelFiles | None) -> Engine:
     if files is None or files.path.is_dir():
         raise EngineUnavailable("The engine llamacpp needs a GGUF file. Let the setting model.reference name one.")
-    limits = ProcessLimits(start_timeout_s=config.start_timeout_s, hang_timeout_s=config.hang_timeout_s)
-    return ProcessEngine(llamacpp_spec(config, files), limits)
+    return _supervised(llamacpp_spec(config, files), config)
 
 
 def _remote(config: EngineConfig, files: ModelFiles | None) -> Engine:

@@ -13,6 +13,7 @@ from dialogue.engine.model_fetch import TOKENIZER_FILES, Fetcher
 from dialogue.engine.model_files import ModelFiles, describe_folder, read_note, write_note
 from dialogue.engine.model_reference import parse_reference
 from dialogue.engine.model_sources import ModelSources
+from dialogue.engine.models import pull
 
 
 def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress: Progress | None = None) -> ModelFiles | None:
@@ -33,3 +34,8 @@ def pull_folder(reference: str, cache_dir: Path, sources: ModelSources, progress
         files = describe_folder(reference, folder)
         write_note(home, files)
     return files
+
+
+def pull_for_torch(reference: str, cache_dir: Path, sources: ModelSources, progress: Progress | None = None) -> ModelFiles:
+    """Return the files that torch reads a model from: a folder of the hub, else what any engine takes. Raises ModelError."""
+    return pull_folder(reference, cache_dir, sources, progress) or pull(reference, cache_dir, progress, sources=sources)

@@ -13,7 +13,7 @@ import transformers
 
 from dialogue.chat_template import ChatTemplate
 from dialogue.engine.download import Progress
-from dialogue.engine.hub_model import pull_folder
+from dialogue.engine.hub_model import pull_for_torch
 from dialogue.engine.local.dequantised import first_line, torch_folder
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.model_sources import ModelSources
@@ -54,7 +54,7 @@ def load_base(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SO
 
 def find_base(reference: str, cache_dir: Path, sources: ModelSources = PUBLIC_SOURCES, progress: Progress | None = None) -> BaseFiles:
     """Return the files of a model, fetched and dequantised if they are not there yet. Raises ModelError and TemplateError."""
-    files = pull_folder(reference, cache_dir, sources, progress) or pull(reference, cache_dir, progress, sources=sources)
+    files = pull_for_torch(reference, cache_dir, sources, progress)
     tokenizer = load_tokenizer(files)
     folder = files.path if files.path.is_dir() else torch_folder(files, cache_dir)
     return BaseFiles(files, folder, tokenizer, load_template(files, tokenizer))

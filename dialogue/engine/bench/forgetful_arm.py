@@ -4,10 +4,7 @@ slots can be another one; what a child process costs is small beside a history t
 from dialogue.engine.bench.engine_arm import EngineArm
 from dialogue.engine.bench.settings import ArmSettings
 from dialogue.engine.cpu_cores import usable_cores
-from dialogue.engine.local.decoder import CPU_STEP_TOKENS, CUDA_STEP_TOKENS, DecoderEngine, DecoderSettings
-from dialogue.engine.local.decoder_load import LoadedDecoder
-from dialogue.engine.local.decoder_worker import DecoderWorker
-from dialogue.engine.local.scheduler import Bounds, Scheduler
+from dialogue.engine.local.decoder import DecoderEngine, DecoderSettings
 from dialogue.engine.local.slot_table import Slot, SlotTable
 from dialogue.errors import EngineUnavailable
 
@@ -19,15 +16,6 @@ class ForgetfulTable(SlotTable):
         super().release(slot)
         if slot in self.slots:
             self.drop(slot)
-
-
-class ForgetfulEngine(DecoderEngine):
-    """The engine with such a table."""
-
-    def _made_worker(self, decoder: LoadedDecoder) -> DecoderWorker:
-        tokens = CUDA_STEP_TOKENS if decoder.model.device.type == "cuda" else CPU_STEP_TOKENS
-        scheduler = Scheduler(ForgetfulTable(decoder.model.store.places), Bounds(tokens, self._settings.slots))
-        return DecoderWorker(decoder.model, scheduler)
 
 
 def build(settings: ArmSettings) -> EngineArm:
@@ -43,4 +31,4 @@ def build(settings: ArmSettings) -> EngineArm:
         threads=engine.threads or usable_cores(),
         cache_ram_mib=engine.cache_ram_mib,
     )
-    return EngineArm(ForgetfulEngine(terms))
+    return EngineArm(DecoderEngine(terms, make_table=ForgetfulTable))

@@ -63,10 +63,20 @@ class _Adapters:
 class DecoderEngine:
     """Implements `Engine` with a decoder in this process."""
 
-    def __init__(self, settings: DecoderSettings, *, on_fatal: Callable[[Exception], None] | None = None) -> None:
-        """`on_fatal` is called in the worker's thread when the device has failed; without it the engine is of no use from then on."""
+    def __init__(
+        self,
+        settings: DecoderSettings,
+        *,
+        on_fatal: Callable[[Exception], None] | None = None,
+        make_table: Callable[[int], SlotTable] = SlotTable,
+    ) -> None:
+        """`on_fatal` is called in the worker's thread when the device has failed; without it the engine is of no use from then on.
+
+        `make_table` makes the table of slots for a number of places.
+        """
         self._settings = settings
         self._on_fatal = on_fatal
+        self._make_table = make_table
         files = settings.files
         self._info = EngineInfo("local", files.reference, files.sha256, settings.context_tokens, settings.slots)
         self._decoder: LoadedDecoder | None = None
@@ -135,7 +145,7 @@ class DecoderEngine:
 
     def _made_worker(self, decoder: LoadedDecoder) -> DecoderWorker:
         tokens = CUDA_STEP_TOKENS if decoder.model.device.type == "cuda" else CPU_STEP_TOKENS
-        scheduler = Scheduler(SlotTable(decoder.model.store.places), Bounds(tokens, self._settings.slots))
+        scheduler = Scheduler(self._make_table(decoder.model.store.places), Bounds(tokens, self._settings.slots))
         return DecoderWorker(decoder.model, scheduler, self._on_fatal)
 
     def _begin(self, request: GenerationRequest) -> DecoderReply:
