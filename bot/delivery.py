@@ -18,9 +18,10 @@ the sweep holds it while it delivers what was left behind: rows that wait for a 
 desk. Inside the lane the oldest unfinished row goes first.
 
 Races. Two processes may look at the same row: `outbox.start` and `outbox.resume` let one of them through, the other gets
-ClaimLost and leaves it alone. The sweep leaves fresh rows to the worker that made them (SWEEP_GRACE_MS), which may have
-previews on the screen; words of the desk have no worker and go at once. A takeover cancels what is not started; during a
-delivery it makes `record_chunk` raise.
+ClaimLost and leaves it alone. One that oversleeps its deadline may find that another has resumed its row: whatever it then
+wants to write down names an attempt that is no longer the latest, gets ClaimLost too, and nothing more of it is sent. The
+sweep leaves fresh rows to the worker that made them (SWEEP_GRACE_MS), which may have previews on the screen; words of the
+desk have no worker and go at once. A takeover cancels what is not started; during a delivery it makes `record` raise.
 """
 
 import asyncio
@@ -83,8 +84,10 @@ class _Attempt:
 
     async def record(self, index: int, ref: str) -> None:
         """See `Progress`. Raises ClaimLost and TakenOver."""
-        row_id, timeout_ms = self.row.id, self.timeout_ms
-        goes_on = await self.database.write(lambda unit: unit.outbox.add_chunk(row_id, index, ref, timeout_ms=timeout_ms))
+        row, timeout_ms = self.row, self.timeout_ms
+        goes_on = await self.database.write(
+            lambda unit: unit.outbox.add_chunk(row.id, index, ref, timeout_ms=timeout_ms, attempt=row.attempts)
+        )
         self.deadline.reschedule(asyncio.get_running_loop().time() + timeout_ms / 1000)
         if not goes_on:
             raise TakenOver("a person took the conversation")
@@ -204,7 +207,10 @@ class Delivery:
             if started is None:
                 return False
             result = await self._send(channel, *started, is_repeat=row.state is not OutboxState.READY)
-            finished = await self._settle(channel, started[0], result)
+            try:
+                finished = await self._settle(channel, started[0], result)
+            except ClaimLost as error:  # it took longer than its deadline, and somebody else has resumed the row
+                result, finished = _Result("fenced", str(error)), False
         self._metrics.deliveries.labels(channel.name, result.outcome).inc()
         said = log.debug if result.outcome == "sent" else log.info
         said("delivery.attempted", outbox_id=row.id, turn_id=row.turn_id, outcome=result.outcome, reason=result.reason, done=finished)
@@ -272,9 +278,9 @@ class Delivery:
         resends = channel.capabilities.resend_is_safe and not (result.is_defect and row.attempts >= DEFECTS_AT_MOST)
         match result.outcome:
             case "sent":
-                await self._database.write(lambda unit: unit.outbox.sent(row.id))
+                await self._database.write(lambda unit: unit.outbox.sent(row.id, attempt=row.attempts))
             case "refused":
-                await self._database.write(lambda unit: unit.outbox.failed(row.id, result.reason))
+                await self._database.write(lambda unit: unit.outbox.failed(row.id, result.reason, attempt=row.attempts))
             case "taken_over":
                 await self._park(row, result.reason)
             case "retry":
@@ -291,7 +297,10 @@ class Delivery:
 
         async def postpone(unit: UnitOfWork) -> None:
             at = await unit.now() + delay_ms
-            await (unit.outbox.retry(row.id, at, reason) if known else unit.outbox.unknown(row.id, reason, retry_at=at))
+            if known:
+                await unit.outbox.retry(row.id, at, reason, attempt=row.attempts)
+            else:
+                await unit.outbox.unknown(row.id, reason, retry_at=at, attempt=row.attempts)
 
         await self._database.write(postpone)
         self._wakeup.ring_in(delay_s)
@@ -299,7 +308,7 @@ class Delivery:
     async def _park(self, row: OutboxRecord, reason: str) -> None:
         """Leave the row to the operator: it may be on the screen, and nothing here may send it again."""
         log.warning("delivery.unknown", outbox_id=row.id, turn_id=row.turn_id, reason=reason)
-        await self._database.write(lambda unit: unit.outbox.unknown(row.id, reason))
+        await self._database.write(lambda unit: unit.outbox.unknown(row.id, reason, attempt=row.attempts))
 
 
 def backoff_s(attempts: int) -> float:

@@ -39,4 +39,4 @@ class OutboxPlaceholder:
 
     async def fill(self, ref: str) -> None:
         """See `PlaceholderSlot`. Raises NotFound."""
-        await self._database.write(lambda unit: unit.outbox.set_placeholder(self._outbox_id, ref))
+        await self._database.write(lambda unit: unit.outbox.set_placeholder(self._outbox_id, ref, turn_id=self._turn_id))

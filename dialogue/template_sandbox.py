@@ -5,6 +5,7 @@ The template language is the one that transformers offers to chat templates (tri
 
     source      MAX_SOURCE characters
     time        MAX_STEPS turns of loops and calls of macros, and MAX_SECONDS of them
+    depth       MAX_DEPTH calls within one another, far below what Python's own limit leaves to other code on the same stack
     size        MAX_OUTPUT characters of output, and of what `+`, `~`, `*`, `replace` and `join` build; not of nested lists
     reach       the filters and globals named below, nothing else
 
@@ -13,7 +14,8 @@ A template sees no content of any message: `dialogue.chat_template` gives it pla
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
@@ -30,6 +32,7 @@ from dialogue.errors import TemplateError
 MAX_SOURCE = 200_000
 MAX_STEPS = 50_000
 MAX_SECONDS = 2.0
+MAX_DEPTH = 50
 MAX_OUTPUT = 1_000_000
 MAX_INDENT = 16  # of JSON
 
@@ -85,6 +88,7 @@ class _Budget:
 
     def __init__(self) -> None:
         self._steps = 0
+        self._depth = 0
         self._ends = time.monotonic() + MAX_SECONDS
 
     def concatenate(self, *parts: Any) -> str:
@@ -95,6 +99,17 @@ class _Budget:
         self._steps += 1
         if self._steps > MAX_STEPS or time.monotonic() > self._ends:
             raise jinja2.exceptions.SecurityError("it takes too long")
+
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """One call within the others."""
+        if self._depth >= MAX_DEPTH:
+            raise jinja2.exceptions.SecurityError("it calls itself too deeply")
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
 
 _budget: ContextVar[_Budget] = ContextVar("budget of the running template")
@@ -143,7 +158,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         owner, method = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str) and method in _SIZED_METHODS:
             return _SIZED_METHODS[method](owner, *args, **kwargs)
-        return super().call(context, obj, *args, **kwargs)
+        with _budget.get().deeper():
+            return super().call(context, obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> None:
         """Leave `str.format` to `is_safe_attribute`: Jinja's safe version still pads to any width."""

@@ -9,12 +9,16 @@ A `retry` or a `start` after a takeover ends in cancelled. An operator may drop 
 
 `start` is for a message that was surely never sent. Once a row was `started`, nobody may simply send it again: `resume` takes it over
 for a call that is idempotent (the edit of a placeholder, or a platform that drops repeated ids), and everything else leaves it unknown.
+
+A sender may be taken for dead and not be: it overslept its deadline, and somebody else resumed its row. So each `start` and `resume` has
+a number, `OutboxRecord.attempts`, and a sender that gives its own as `attempt` is refused once there is a newer one. Without that, two
+senders that are both at work would each note a placeholder of their own, and fill both.
 """
 
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Row, Text, and_, bindparam, case, cast, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Integer, Row, Text, and_, bindparam, case, cast, literal_column, or_, select, update
 
 from storage.errors import ClaimLost, NotFound
 from storage.ids import new_id
@@ -61,19 +65,20 @@ _RESUME = _begin(OutboxState.UNKNOWN, _SILENT, next_attempt_at=NEVER, orphans=0)
 # In RETURNING, SQLAlchemy leaves out the table's name, and SQLite uses an index for a column of the changed row only as a typed value.
 _OF_ROW = cast(literal_column("outbox.conversation_id"), Text)
 _HANDS_NOW = select(conversations.c.owner_epoch).where(conversations.c.id == _OF_ROW).scalar_subquery()
+_IS_LATEST = or_(bindparam("attempt", type_=Integer).is_(None), outbox.c.attempts == bindparam("attempt", type_=Integer))
 _EXTEND = (
     update(outbox)
-    .where(outbox.c.id == bindparam("which"), outbox.c.state == OutboxState.STARTED)
+    .where(outbox.c.id == bindparam("which"), outbox.c.state == OutboxState.STARTED, _IS_LATEST)
     .values(next_attempt_at=bindparam("deadline"))
     .returning(outbox.c.owner_epoch == _HANDS_NOW)
 )
 _SENT = (
     update(outbox)
-    .where(outbox.c.id == bindparam("which"), outbox.c.state.in_([OutboxState.STARTED, OutboxState.UNKNOWN]))
+    .where(outbox.c.id == bindparam("which"), outbox.c.state.in_([OutboxState.STARTED, OutboxState.UNKNOWN]), _IS_LATEST)
     .values(state=OutboxState.SENT, error="")
 )
 _WAITS_NO_LONGER = update(conversations).where(conversations.c.id == bindparam("of")).values(waiting_since=None)
-_MOVE = update(outbox).where(outbox.c.id == bindparam("which"), outbox.c.state.in_(bindparam("allowed", expanding=True)))
+_MOVE = update(outbox).where(outbox.c.id == bindparam("which"), outbox.c.state.in_(bindparam("allowed", expanding=True)), _IS_LATEST)
 _UNBEGUN = outbox.c.state.in_([OutboxState.RESERVED, OutboxState.READY])
 _DROP = (
     update(outbox)
@@ -102,10 +107,14 @@ class OutboxRepository(OutboxReading, FencedRepository):
             raise ClaimLost("this turn has its answer already")
         return outbox_record(row)
 
-    async def set_placeholder(self, outbox_id: str, ref: str) -> None:
-        """Note the platform's id of the message that carries the previews. Raises NotFound."""
-        if not await self._changed(update(outbox).where(outbox.c.id == outbox_id).values(placeholder_ref=ref)):
-            raise NotFound("no such outbox row")
+    async def set_placeholder(self, outbox_id: str, ref: str, *, turn_id: str) -> None:
+        """Note the platform's id of the message that carries the previews of this turn.
+
+        Raises NotFound when the row is gone, or is another turn's by now: `reserve` has then counted this message as an orphan.
+        """
+        its_own = update(outbox).where(outbox.c.id == outbox_id, outbox.c.turn_id == turn_id)
+        if not await self._changed(its_own.values(placeholder_ref=ref)):
+            raise NotFound("no such outbox row of this turn")
 
     async def add_orphan(self, outbox_id: str) -> None:
         """Note that one more placeholder may stand on the screen without ever getting a text. Raises NotFound."""
@@ -138,36 +147,37 @@ class OutboxRepository(OutboxReading, FencedRepository):
         """
         return await self._begin(_RESUME, outbox_id, timeout_ms)
 
-    async def add_chunk(self, outbox_id: str, index: int, ref: str, *, timeout_ms: int = 30_000) -> bool:
+    async def add_chunk(self, outbox_id: str, index: int, ref: str, *, timeout_ms: int = 30_000, attempt: int | None = None) -> bool:
         """Note that part `index` is on the platform as `ref`, and extend the deadline. Noting it again changes nothing but `ref`.
 
         Return False when a person took over: the sender stops after this part. Raises ClaimLost when the row is not `started`.
         """
-        extended = await self._first(_EXTEND, {"which": outbox_id, "deadline": await self._now() + timeout_ms})
+        extended = await self._first(_EXTEND, {"which": outbox_id, "deadline": await self._now() + timeout_ms, "attempt": attempt})
         if extended is None:
-            raise ClaimLost("this message is not being sent")
+            raise ClaimLost("this message is not being sent, or by somebody else")
         await self._run(_put_chunk(self._insert), {"outbox_id": outbox_id, "position": index, "ref": ref})
         return bool(extended[0])
 
-    async def sent(self, outbox_id: str) -> None:
+    async def sent(self, outbox_id: str, *, attempt: int | None = None) -> None:
         """Started | unknown → sent: the platform has all of it. Raises ClaimLost."""
-        if not await self._changed(_SENT, {"which": outbox_id}):
+        if not await self._changed(_SENT, {"which": outbox_id, "attempt": attempt}):
             raise ClaimLost("this message cannot become sent any more")
 
-    async def unknown(self, outbox_id: str, error: str, *, retry_at: int | None = None) -> None:
+    async def unknown(self, outbox_id: str, error: str, *, retry_at: int | None = None, attempt: int | None = None) -> None:
         """Started → unknown: the platform may or may not have it.
 
         With `retry_at` (milliseconds) the row keeps its place and is due again then, for `resume`. Without, no program touches it any
         more, it holds up nothing, and operators see it. Raises ClaimLost.
         """
         at = NEVER if retry_at is None else retry_at
-        await self._move(outbox_id, {OutboxState.STARTED, OutboxState.UNKNOWN}, state=OutboxState.UNKNOWN, next_attempt_at=at, error=error)
+        changes = {"state": OutboxState.UNKNOWN, "next_attempt_at": at, "error": error}
+        await self._move(outbox_id, {OutboxState.STARTED, OutboxState.UNKNOWN}, attempt, **changes)
 
-    async def failed(self, outbox_id: str, error: str) -> None:
+    async def failed(self, outbox_id: str, error: str, *, attempt: int | None = None) -> None:
         """Ready | started | unknown → failed: the platform refused for good. Raises ClaimLost."""
-        await self._move(outbox_id, _UNDELIVERED, state=OutboxState.FAILED, error=error)
+        await self._move(outbox_id, _UNDELIVERED, attempt, state=OutboxState.FAILED, error=error)
 
-    async def retry(self, outbox_id: str, at_ms: int, error: str) -> None:
+    async def retry(self, outbox_id: str, at_ms: int, error: str, *, attempt: int | None = None) -> None:
         """Started → ready, not before `at_ms`: the platform surely has nothing of it beyond the noted chunks.
 
         If the conversation changed hands meanwhile it is cancelled instead. Raises ClaimLost.
@@ -176,13 +186,13 @@ class OutboxRepository(OutboxReading, FencedRepository):
         again = case((mine, OutboxState.READY), else_=OutboxState.CANCELLED)
         orphans = outbox.c.orphans + case((mine, 0), else_=LEFT_BEHIND)
         values = {"state": again, "next_attempt_at": at_ms, "error": error, "orphans": orphans}
-        started = update(outbox).where(outbox.c.id == outbox_id, outbox.c.state == OutboxState.STARTED)
-        if not await self._changed(started.values(**values)):
-            raise ClaimLost("this message is not being sent")
+        started = update(outbox).where(outbox.c.id == outbox_id, outbox.c.state == OutboxState.STARTED, _IS_LATEST)
+        if not await self._changed(started.values(**values), {"attempt": attempt}):
+            raise ClaimLost("this message is not being sent, or by somebody else")
 
     async def cancel(self, outbox_id: str, reason: str = "") -> None:
         """Reserved | ready → cancelled. Raises ClaimLost when it has gone further."""
-        await self._move(outbox_id, {OutboxState.RESERVED, OutboxState.READY}, state=OutboxState.CANCELLED, error=reason)
+        await self._move(outbox_id, {OutboxState.RESERVED, OutboxState.READY}, None, state=OutboxState.CANCELLED, error=reason)
 
     async def retry_by_operator(self, outbox_id: str) -> OutboxRecord:
         """Unknown | failed → due now, at its old place: `failed` becomes `ready`, `unknown` stays so and `resume` decides.
@@ -196,7 +206,7 @@ class OutboxRepository(OutboxReading, FencedRepository):
             raise ClaimLost("a person has this conversation; give it back to the bot first, or say it yourself")
         again = OutboxState.READY if row.state is OutboxState.FAILED else OutboxState.UNKNOWN
         changes = {"state": again, "next_attempt_at": await self._now(), "owner_epoch": hands.owner_epoch}
-        await self._move(outbox_id, {row.state}, **changes)
+        await self._move(outbox_id, {row.state}, None, **changes)
         return await self.get(outbox_id)
 
     async def drop(self, outbox_id: str) -> OutboxRecord:
@@ -231,8 +241,8 @@ class OutboxRepository(OutboxReading, FencedRepository):
         chunks = await self._chunks([outbox_id]) if row.attempts > 1 else {}  # before its first attempt a row has none
         return outbox_record(row, chunks.get(outbox_id, ()))
 
-    async def _move(self, outbox_id: str, allowed: set[OutboxState], **values: Any) -> None:
-        if not await self._changed(_MOVE, {"which": outbox_id, "allowed": sorted(allowed), **values}):
+    async def _move(self, outbox_id: str, allowed: set[OutboxState], attempt: int | None, **values: Any) -> None:
+        if not await self._changed(_MOVE, {"which": outbox_id, "allowed": sorted(allowed), "attempt": attempt, **values}):
             raise ClaimLost(f"this message cannot become {values['state']} any more")
 
 

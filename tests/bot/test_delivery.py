@@ -18,6 +18,7 @@ from tests.bot.rig import Rig, build_rig, seen
 from tests.conftest import OpenDatabase
 from tests.sizes import record_proof, size
 from tests.storage.world import answer, claim
+from tests.waiting import until
 
 LOST, LATE, UNREACHABLE, REFUSED = (Fault(kind) for kind in (FaultKind.LOST, FaultKind.LATE, FaultKind.UNREACHABLE, FaultKind.REFUSED))
 PLAIN = {"editing": False}
@@ -182,6 +183,36 @@ async def test_two_processes_deliver_a_row_once(database: Database, clock: Manua
     clock.advance(301_000)
     await asyncio.gather(rig.delivery.sweep(), twin.delivery.sweep())
     assert rig.platform.shown() == ("You said: hello",)
+
+
+async def test_a_sender_that_overslept_fills_no_second_message(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two senders have each sent a placeholder that is not noted yet: only the one that has the row now gives its own the text."""
+    rig = await build_rig(database, channel=EDITING)
+    await rig.say("hello")
+    twin = await build_rig(database, channel=EDITING)
+    twin.delivery._channels = rig.delivery._channels
+    send, gates = rig.platform.send, [asyncio.Event(), asyncio.Event()]
+    waiting = list(gates)
+
+    async def held(chat: str, text: str, reply_to: str = "") -> str:
+        ref = await send(chat, text, reply_to)
+        await waiting.pop(0).wait()
+        return ref
+
+    monkeypatch.setattr(rig.platform, "send", held)
+    overslept = asyncio.create_task(rig.work())
+    await until(lambda: len(waiting) == 1)
+    clock.advance(301_000)
+    resumed = asyncio.create_task(twin.delivery.sweep())
+    await until(lambda: not waiting)
+    gates[0].set()
+    await overslept
+    gates[1].set()
+    await resumed
+    assert rig.platform.shown() == ("You said: hello",)
+    assert [(row.state, row.orphans) for row in await rig.rows()] == [(OutboxState.SENT, 1)]
 
 
 async def test_a_channel_with_a_defect_is_unknown_not_fatal(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

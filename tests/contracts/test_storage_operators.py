@@ -64,7 +64,7 @@ async def test_a_noted_placeholder_is_no_orphan(database: Database) -> None:
     await say(database, "1")
     held = await claim(database)
     row = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), ""))
-    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p"))
+    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p", turn_id=row.turn_id or ""))
     again = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), ""))
     _, committed = await answer(database, held)
     assert committed is not None
@@ -82,7 +82,7 @@ async def test_a_takeover_leaves_a_reserved_placeholder_behind(database: Databas
     await say(database, "1")
     held = await claim(database)
     row = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), ""))
-    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, ref))
+    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, ref, turn_id=row.turn_id or ""))
     for actor in ("agent", "second"):
         await database.write(lambda unit, by=actor: unit.conversations.take(held.conversation.id, by))
     assert await orphaned(database) == [(row.id, 1)]
@@ -93,7 +93,7 @@ async def test_a_takeover_leaves_the_placeholder_of_a_ready_message_behind(datab
     """A message of which nothing was shown leaves nothing behind; one whose placeholder waits for its text is listed."""
     row = await ready_message(database)
     if placeholder == "of the previews":
-        await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p"))
+        await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p", turn_id=row.turn_id or ""))
     if placeholder == "of the delivery":
         await database.write(lambda unit: unit.outbox.start(row.id))
         await database.write(lambda unit: unit.outbox.add_chunk(row.id, 0, "p"))
@@ -108,7 +108,7 @@ async def test_an_answer_that_is_not_given_leaves_its_placeholder_behind(databas
     await say(database, "1")
     held = await claim(database)
     row = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), ""))
-    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p"))
+    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p", turn_id=row.turn_id or ""))
     if ending == "dropped":
         await database.write(lambda unit: unit.outbox.drop(row.id))
     else:

@@ -1,6 +1,7 @@
 """What is to be said is sent in order, never twice without care, and not at all once a person took over."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -110,6 +111,27 @@ async def test_a_silent_sender_is_resumed_not_repeated(database: Database, clock
         await database.write(lambda unit: unit.outbox.resume(row.id))
 
 
+@pytest.mark.parametrize("what", ["chunk", "sent", "unknown", "failed", "retry"])
+async def test_a_sender_that_overslept_writes_nothing_down(database: Database, clock: ManualClock, what: str) -> None:
+    """Once another sender has resumed the row, the one before is refused whatever it wants to note; the other one is not."""
+    row = await ready_message(database)
+    await start(database, row)
+    clock.advance(30_000)
+    assert await database.write(lambda unit: unit.outbox.resume(row.id)) is not None
+    notes: dict[str, Callable[[UnitOfWork, int], Awaitable[object]]] = {
+        "chunk": lambda unit, attempt: unit.outbox.add_chunk(row.id, 0, f"m{attempt}", attempt=attempt),
+        "sent": lambda unit, attempt: unit.outbox.sent(row.id, attempt=attempt),
+        "unknown": lambda unit, attempt: unit.outbox.unknown(row.id, "no answer", attempt=attempt),
+        "failed": lambda unit, attempt: unit.outbox.failed(row.id, "blocked", attempt=attempt),
+        "retry": lambda unit, attempt: unit.outbox.retry(row.id, clock.now, "429", attempt=attempt),
+    }
+    with pytest.raises(ClaimLost):
+        await database.write(lambda unit: notes[what](unit, 1))
+    kept = await database.read(lambda unit: unit.outbox.get(row.id))
+    assert (kept.state, kept.chunks) == (OutboxState.STARTED, ())
+    await database.write(lambda unit: notes[what](unit, 2))
+
+
 async def test_a_chunk_extends_the_deadline(database: Database, clock: ManualClock) -> None:
     """A sender that gets parts across is not taken for dead; a part noted twice stands once."""
     row = await ready_message(database)
@@ -180,7 +202,7 @@ async def test_a_message_has_one_way(database: Database) -> None:
     with pytest.raises(NotFound):
         await database.read(lambda unit: unit.outbox.get("gone"))
     with pytest.raises(NotFound):
-        await database.write(lambda unit: unit.outbox.set_placeholder("gone", "p"))
+        await database.write(lambda unit: unit.outbox.set_placeholder("gone", "p", turn_id="gone"))
 
 
 async def test_a_channel_gets_only_its_messages(database: Database) -> None:

@@ -103,7 +103,7 @@ async def test_a_reserved_row_is_used_by_the_commit(database: Database) -> None:
     await say(database, "1")
     held = await claim(database)
     reserved = await database.write(lambda unit: unit.outbox.reserve(held, new_id(), "m1"))
-    await database.write(lambda unit: unit.outbox.set_placeholder(reserved.id, "p1"))
+    await database.write(lambda unit: unit.outbox.set_placeholder(reserved.id, "p1", turn_id=reserved.turn_id or ""))
     _, row = await answer(database, held)
     assert row is not None
     assert (row.id, row.placeholder_ref, row.reply_to, row.state) == (reserved.id, "p1", "m1", OutboxState.READY)
@@ -114,13 +114,28 @@ async def test_a_second_run_reuses_the_placeholder(database: Database, clock: Ma
     await say(database, "1")
     dead = await claim(database)
     reserved = await database.write(lambda unit: unit.outbox.reserve(dead, new_id(), "m1"))
-    await database.write(lambda unit: unit.outbox.set_placeholder(reserved.id, "p1"))
+    await database.write(lambda unit: unit.outbox.set_placeholder(reserved.id, "p1", turn_id=reserved.turn_id or ""))
     clock.advance(30_000)
     held, turn_id = await claim(database, "new"), new_id()
     again = await database.write(lambda unit: unit.outbox.reserve(held, turn_id, "m1"))
     assert (again.id, again.placeholder_ref, again.turn_id) == (reserved.id, "p1", turn_id)
     with pytest.raises(ClaimLost):
         await database.write(lambda unit: unit.outbox.reserve(dead, new_id(), "m1"))
+
+
+async def test_a_worker_that_overslept_does_not_swap_the_placeholder(database: Database, clock: ManualClock) -> None:
+    """The first worker sent a placeholder and slept; the answer goes into that of the worker that has the row now."""
+    await say(database, "1")
+    asleep = await claim(database)
+    row = await database.write(lambda unit: unit.outbox.reserve(asleep, new_id(), "m1"))
+    clock.advance(30_000)
+    held, turn_id = await claim(database, "new"), new_id()
+    await database.write(lambda unit: unit.outbox.reserve(held, turn_id, "m1"))
+    await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p2", turn_id=turn_id))
+    with pytest.raises(NotFound):
+        await database.write(lambda unit: unit.outbox.set_placeholder(row.id, "p1", turn_id=row.turn_id or ""))
+    kept = await database.read(lambda unit: unit.outbox.get(row.id))
+    assert (kept.placeholder_ref, kept.orphans) == ("p2", 1)
 
 
 async def test_a_turn_without_a_reply_cancels_what_was_reserved(database: Database) -> None:

@@ -51,11 +51,11 @@ class Worker:
             return "app.ready" in log.read()
 
     def kill(self) -> None:
-        self.wake()
         assert self.end(signal.SIGKILL) == -signal.SIGKILL, self.log()
 
     def end(self, how: signal.Signals) -> int:
-        """Send the signal, wait for the end of the run and return its exit code."""
+        """Send the signal, wait for the end of the run and return its exit code. A stalled run is woken: asleep it would not hear."""
+        self.wake()
         with suppress(ProcessLookupError):
             os.kill(self.run, how)
         self.run = 0

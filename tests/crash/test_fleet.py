@@ -53,10 +53,11 @@ def test_workers_share_a_database(open_fleet: OpenFleet) -> None:
     with open_fleet(workers=WORKERS, conversations=conversations) as fleet:
         fleet.converse(messages, harms=size("fleet_harms", small=3, proof=300))
         takeovers, found = fleet.poll_takeovers(), fleet.finish()
+        tables = fleet.harness.tables()
     result = f"{WORKERS} workers, {conversations} conversations: {found.verdict}; {fleet.stalls} stalls, {takeovers} takeovers of polling"
     print(result)
     record_proof("workers share a database", seed=SEED, size=conversations * messages, result=result)
-    assert found.verdict.is_clean, f"{found}\n{fleet.harness.tables()}"
+    assert found.verdict.is_clean, f"{found}\n{tables}"
     assert takeovers > 0
 
 

@@ -139,9 +139,10 @@ class StoreMachine(RuleBasedStateMachine):
         made: list[str] = []
 
         async def work(unit: UnitOfWork) -> None:
-            made.append((await unit.outbox.reserve(held, new_id(), "")).id)
+            turn_id = new_id()
+            made.append((await unit.outbox.reserve(held, turn_id, "")).id)
             if noted:
-                await unit.outbox.set_placeholder(made[0], "p")
+                await unit.outbox.set_placeholder(made[0], "p", turn_id=turn_id)
 
         assert self.refused(work) == (not self.may_write(held))
         if self.may_write(held):
