@@ -5,10 +5,14 @@ Units run at READ COMMITTED: whatever is decided from rows that others change is
 
 import asyncio
 import random
+from functools import partial
 from typing import Final
 
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage.backend import T, Work
 from storage.clock import Clock
@@ -36,6 +40,7 @@ class PostgresBackend:
             self._engine = create_async_engine(target.url, pool_size=config.pool_size, max_overflow=config.pool_size, pool_pre_ping=True)
         except ModuleNotFoundError:
             raise DatabaseUnavailable("PostgreSQL needs an extra: pip install 'kefu[postgres]'") from None
+        event.listen(self._engine.sync_engine, "connect", partial(_limit_idleness, round(config.lease_s * 1000)))
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @property
@@ -69,3 +74,14 @@ class PostgresBackend:
 
     async def _run(self, work: Work[T], connection: AsyncConnection) -> T:
         return await work(UnitOfWork(connection, self._config, self._clock))
+
+
+def _limit_idleness(milliseconds: int, connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    """Have the server cut off a process that sleeps in the middle of a unit for longer than a lease: others wait for its locks.
+
+    A unit waits for nothing but the database, so a process that is awake never comes near the limit.
+    """
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+    cursor.close()
+    connection.commit()

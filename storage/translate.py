@@ -18,8 +18,8 @@ from storage.errors import DatabaseBusy, DatabaseUnavailable, NotFound, StorageE
 
 _RETRY = {"40001", "40P01"}  # serialization failure, deadlock: PostgreSQL asks for another try
 _FOREIGN_KEY = "23503"
-# Connection trouble, resources, operator intervention, system errors.
-_UNAVAILABLE = ("08", "53", "57", "58", "XX")
+# Connection trouble, a unit that slept too long (25P03), resources, operator intervention, system errors.
+_UNAVAILABLE = ("08", "25P03", "53", "57", "58", "XX")
 
 
 def translate(error: BaseException) -> BaseException:
