@@ -50,6 +50,8 @@ class DecoderSettings:
     cache_ram_mib: int  # for the KV of conversations that do not run; on a GPU it is the GPU's memory
     tokenizer_sha256: str = ""
     template_sha256: str = ""
+    graphs: bool = True  # on a GPU, replay recorded steps
+    overlap: bool = True  # on a GPU, launch a step before the last one's tokens are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,10 @@ class DecoderEngine:
             self._decoder = None
 
     def _made_worker(self, decoder: LoadedDecoder) -> DecoderWorker:
-        tokens = CUDA_STEP_TOKENS if decoder.model.device.type == "cuda" else CPU_STEP_TOKENS
+        is_gpu = decoder.model.device.type == "cuda"
+        tokens = CUDA_STEP_TOKENS if is_gpu else CPU_STEP_TOKENS
         scheduler = Scheduler(self._make_table(decoder.model.store.places), Bounds(tokens, self._settings.slots))
-        return DecoderWorker(decoder.model, scheduler, self._on_fatal)
+        return DecoderWorker(decoder.model, scheduler, self._on_fatal, overlaps=is_gpu and self._settings.overlap)
 
     def _begin(self, request: GenerationRequest) -> DecoderReply:
         """Hand a request to the worker, or refuse it."""
@@ -228,7 +231,7 @@ def build(arguments: Mapping[str, Any]) -> DecoderEngine:
 
 
 def _load(settings: DecoderSettings) -> LoadedDecoder:
-    needs = Needs(settings.context_tokens, settings.slots, settings.cache_ram_mib << 20)
+    needs = Needs(settings.context_tokens, settings.slots, settings.cache_ram_mib << 20, graphs=settings.graphs)
     return load_decoder(settings.files, settings.cache_dir, needs)
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-from dialogue.engine.local.scheduler import Scheduler, Step
+from dialogue.engine.local.scheduler import Scheduler
 
 WINDOW_S: Final = 10.0  # over which the speed is taken
 
@@ -22,10 +22,10 @@ class DecoderFigures:
         self._prompt_tokens += prompt_tokens
         self._cached_tokens += cached_tokens
 
-    def note_step(self, step: Step, now: float) -> None:
-        """A step was computed."""
-        self._batch = len(step.chunks)
-        self._made.append((now, sum(chunk.samples for chunk in step.chunks)))
+    def note_step(self, requests: int, made: int, now: float) -> None:
+        """A step of so many requests was computed and has made so many tokens."""
+        self._batch = requests
+        self._made.append((now, made))
         while self._made[0][0] < now - WINDOW_S:
             self._made.popleft()
 

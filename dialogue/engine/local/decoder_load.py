@@ -38,6 +38,7 @@ class Needs:
     context_tokens: int  # of one request
     slots: int  # requests that run
     cache_bytes: int  # for the keys and values of conversations that do not
+    graphs: bool = True  # on a GPU, replay recorded steps
 
 
 def load_decoder(files: ModelFiles, cache_dir: Path, needs: Needs) -> LoadedDecoder:
@@ -47,7 +48,7 @@ def load_decoder(files: ModelFiles, cache_dir: Path, needs: Needs) -> LoadedDeco
         weights = load_weights(files.path if files.path.is_dir() else torch_folder(files, cache_dir))
     except ModelError as error:
         raise EngineUnavailable(str(error)) from error
-    model = DecoderModel(weights, _store(weights, needs))
+    model = DecoderModel(weights, _store(weights, needs), graphs=needs.graphs)
     settle_attention(model)
     return LoadedDecoder(
         model=model,

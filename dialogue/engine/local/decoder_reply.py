@@ -1,6 +1,7 @@
 """One reply of a decoder: its tokens come in the worker's thread, its events are read in the event loop."""
 
 import time
+from collections import deque
 
 import torch
 
@@ -26,7 +27,7 @@ class DecoderReply:
         self._eos_ids = eos_ids
         self._never = tuple(sorted(eos_ids)) if request.sampling.ignore_eos else ()
         self._random = torch.Generator().manual_seed(request.sampling.seed & SEED_BITS)
-        self._point: float | None = None  # drawn for the next token
+        self._points: deque[float] = deque()  # drawn for the next tokens, those that are unread included
         self._submitted = self._began = self._prompted = time.monotonic()
 
     async def next(self) -> GenerationEvent:
@@ -46,23 +47,26 @@ class DecoderReply:
         """It has got its slot. From here on in the worker's thread."""
         self.has_begun, self._began = True, time.monotonic()
 
-    def draw(self) -> Draw:
-        """Return what its next token is chosen by; the same again when the step has to be computed again."""
-        if self._point is None:
-            self._point = float(torch.rand((), generator=self._random, dtype=torch.float64))
-        return Draw(self.request.sampling, self._made(), self._point, self._never)
+    def draw(self, unread: int | None = None) -> Draw:
+        """Return what its next token is chosen by; the same again when the step has to be computed again.
+
+        `unread` is where the device has its last token, when that has not been read yet.
+        """
+        while len(self._points) <= self.sequence.unread:
+            self._points.append(float(torch.rand((), generator=self._random, dtype=torch.float64)))
+        return Draw(self.request.sampling, self._made(), self._points[self.sequence.unread], self._never, unread)
 
     def take(self, token: int) -> bool:
-        """Add the token that was chosen. Returns whether another one follows."""
-        if len(self.sequence.tokens) == len(self.request.prompt):
+        """Hear what the first of its unread tokens is. Returns whether another one follows."""
+        if not self._made():
             self._prompted = time.monotonic()
-        self.sequence.tokens.append(token)
-        self._point = None
+        self.sequence.learn(token)
+        self._points.popleft()
         if token in self._eos_ids:
             return self._finish(FinishReason.STOP)
         if self._stream.push(token):
             return self._finish(FinishReason.STOP)
-        return len(self.sequence.tokens) < self.sequence.room or self._finish(FinishReason.LENGTH)
+        return len(self.request.prompt) + len(self._made()) < self.sequence.room or self._finish(FinishReason.LENGTH)
 
     def break_off(self, error: DialogueError) -> None:
         """End with an error, in the worker's thread."""
@@ -74,7 +78,8 @@ class DecoderReply:
         self._stream.let_go()
 
     def _made(self) -> list[int]:
-        return self.sequence.tokens[len(self.request.prompt) :]
+        """Return the tokens of the reply that are known."""
+        return self.sequence.tokens[len(self.request.prompt) : len(self.sequence.tokens) - self.sequence.unread]
 
     def _finish(self, reason: FinishReason) -> bool:
         now = time.monotonic()

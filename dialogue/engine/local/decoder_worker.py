@@ -2,6 +2,9 @@
 
     orders (a reply, other adapters) ─► scheduler.plan ─► model.compute ─► choose_tokens ─► reply.take ─► events
 
+On a GPU a step is launched before the tokens of the one before are read, so that the device does not wait for the host: what a
+request turns out to have ended with is known one step late, and that step's token for it is thrown away. On a CPU the host is the device.
+
 Between two steps requests join, leave and find other adapters loaded. Out of memory is met by smaller steps: nothing of the
 step was taken note of, so it is computed again. An error of the device itself leaves nothing that can be trusted: `on_fatal` is
 called, which ends the process where it is a child.
@@ -24,6 +27,7 @@ from dialogue.engine.local.lora_layers import LoraWeights
 from dialogue.engine.local.memory import is_out_of_memory
 from dialogue.engine.local.scheduler import Scheduler, Sequence, Step
 from dialogue.engine.local.token_sampling import choose_tokens
+from dialogue.engine.local.uploads import ChosenTokens
 from dialogue.errors import EngineUnavailable
 
 
@@ -36,10 +40,22 @@ class _Change:
     loop: asyncio.AbstractEventLoop
 
 
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A step that is on its way, and whose replies get a token by it."""
+
+    step: Step
+    replies: tuple[DecoderReply, ...]
+    chosen: ChosenTokens
+
+
 class DecoderWorker:
     """Runs until `close`, or until the device fails."""
 
-    def __init__(self, model: DecoderModel, scheduler: Scheduler, on_fatal: Callable[[Exception], None] | None = None) -> None:
+    def __init__(
+        self, model: DecoderModel, scheduler: Scheduler, on_fatal: Callable[[Exception], None] | None = None, *, overlaps: bool = False
+    ) -> None:
+        """`overlaps` = a step is launched before the tokens of the one before are read."""
         self._model = model
         self._scheduler = scheduler
         self._on_fatal = on_fatal
@@ -47,6 +63,8 @@ class DecoderWorker:
         self._replies: dict[Sequence, DecoderReply] = {}
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._broken = False
+        self._overlaps = overlaps
+        self._launched: _Launched | None = None  # its tokens are not read yet
         self._figures = DecoderFigures(bytes_per_token(model.model))
 
     @property
@@ -97,9 +115,11 @@ class DecoderWorker:
         for sequence in self._scheduler.drop_cancelled():
             self._let_go(sequence)
         step = self._scheduler.plan()
-        if step.chunks:
-            self._note_beginnings(step)
-            self._compute(step)
+        launched = self._launch(step) if step.chunks else None
+        self._read()
+        self._launched = launched
+        if not self._overlaps:
+            self._read()
 
     def _obey(self) -> bool:
         """Take the orders that are there, after waiting for one when there is nothing else to do. Returns False at the end."""
@@ -120,7 +140,7 @@ class DecoderWorker:
                 self._scheduler.submit(order.sequence)
 
     def _install(self, change: _Change) -> None:
-        self._model.lora.install(change.weights)
+        self._model.install(change.weights)
         self._scheduler.table.drop_idle(self._model.lora.known)
         if not change.loop.is_closed():
             change.loop.call_soon_threadsafe(change.done.set_result, None)
@@ -132,19 +152,40 @@ class DecoderWorker:
                 reply.begin()
                 self._figures.note_beginning(len(reply.request.prompt), chunk.sequence.cached or 0)
 
-    def _compute(self, step: Step) -> None:
+    def _launch(self, step: Step) -> _Launched | None:
+        """Compute a step, or have the device begin with it. Returns None when it failed; that is dealt with."""
+        self._note_beginnings(step)
         self._model.copy(step)  # the slots hold the copies from here on, whatever becomes of the step
+        before = self._launched.chosen if self._launched else None
+        rows = before.rows if before else {}
+        replies = tuple(self._replies[chunk.sequence] for chunk in step.chunks if chunk.samples)
         try:
-            logits = self._model.compute(step)
-            sampling = [self._replies[chunk.sequence] for chunk in step.chunks if chunk.samples]
-            tokens = choose_tokens(logits, [reply.draw() for reply in sampling])
+            logits = self._model.compute(step, before)
+            draws = [reply.draw(rows.get(reply.sequence) if reply.sequence.unread else None) for reply in replies]
+            tokens = choose_tokens(logits, draws, before.tokens if before else None)
+            chosen = ChosenTokens(tokens, {reply.sequence: row for row, reply in enumerate(replies)})
         except Exception as error:  # noqa: BLE001 - whatever it was, the thread must say so and go on, or end the process
+            self._read()
             self._meet(error, step)
-            return
-        self._figures.note_step(step, time.monotonic())
+            return None
         self._scheduler.commit(step)
-        for reply, token in zip(sampling, tokens, strict=True):
-            if not reply.take(token):
+        for reply in replies:
+            reply.sequence.expect()
+        return _Launched(step, replies, chosen)
+
+    def _read(self) -> None:
+        """Hand out the tokens of the step that was launched last, if they have not been."""
+        launched, self._launched = self._launched, None
+        if launched is None:
+            return
+        try:
+            tokens = launched.chosen.read()
+        except Exception as error:  # noqa: BLE001 - the device tells only here what went wrong in the step
+            self._meet(error, launched.step)
+            return
+        self._figures.note_step(len(launched.step.chunks), len(tokens), time.monotonic())
+        for reply, token in zip(launched.replies, tokens, strict=True):
+            if reply.sequence in self._replies and not reply.take(token):
                 self._end(reply.sequence)
 
     def _meet(self, error: Exception, step: Step) -> None:
@@ -157,9 +198,9 @@ class DecoderWorker:
         elif isinstance(error, torch.AcceleratorError):
             self._break(error)
             return
-        for chunk in step.chunks:
-            self._replies[chunk.sequence].break_off(_gave_up(error))
-            self._end(chunk.sequence)
+        for sequence in [chunk.sequence for chunk in step.chunks if chunk.sequence in self._replies]:
+            self._replies[sequence].break_off(_gave_up(error))
+            self._end(sequence)
 
     def _break(self, error: Exception) -> None:
         """Nothing can be computed any more: tell everybody."""

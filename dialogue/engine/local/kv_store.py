@@ -11,11 +11,14 @@ class KvStore:
     """Keys and values of `places` tokens, (places, heads, size of a head) in each layer. Which place is whose is not known here."""
 
     def __init__(self, model: Any, places: int) -> None:
-        """Take the memory for a model. On a CPU the system gives it page by page, when it is written to."""
+        """Take the memory for a model. On a CPU the system gives it page by page, when it is written to.
+
+        Behind the places there is one more, `spare`, that belongs to nobody: rows that are there only to fill up a batch use it.
+        """
         heads, size = _shape(model.config)
-        self.places = places
+        self.places = self.spare = places
         self.keys, self.values = (
-            [torch.empty(places, heads, size, device=model.device, dtype=model.dtype) for _ in range(model.config.num_hidden_layers)]
+            [torch.empty(places + 1, heads, size, device=model.device, dtype=model.dtype) for _ in range(model.config.num_hidden_layers)]
             for _ in range(2)
         )
 

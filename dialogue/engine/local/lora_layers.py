@@ -10,6 +10,7 @@ back is not what was there, and the base model's answers would depend on which a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.adapters import CheckedAdapter, LoraPair
+from dialogue.engine.local.uploads import upload
 
 Place = tuple[int, Projection]  # a layer's number, and which of its linear parts
 
@@ -47,6 +49,15 @@ class LoraWeights:
     weights: Mapping[Place, torch.Tensor] = field(default_factory=dict)  # of the merged one
     side_by_side: Mapping[Place, SideBySide] = field(default_factory=dict)
     masks: Mapping[int, torch.Tensor] = field(default_factory=dict)  # by number: the scale at the adapter's own ranks, else 0
+
+
+class LoraMode(StrEnum):
+    """In which way the tokens of a row are adapted."""
+
+    BASE = "base"
+    MERGED = "merged"  # all of them by the one that is merged
+    BESIDE = "beside"  # each by its own, or none, of those that stand side by side
+    MIXED = "mixed"  # some by the merged one, some not
 
 
 @dataclass(slots=True)
@@ -110,11 +121,31 @@ class LoraLayers:
         owners = [adapter for adapter, count in zip(adapters, counts, strict=True) for _ in range(count)]
         merged = [place for place, owner in enumerate(owners) if owner and owner == weights.merged]
         choice.all_merged = len(merged) == len(owners)
-        choice.merged = torch.tensor(merged, device=self._device) if merged and not choice.all_merged else None
+        choice.merged = upload(merged, self._device) if merged and not choice.all_merged else None
         choice.mask = None
         if weights.masks and any(owner in weights.masks for owner in owners):
             nothing = torch.zeros_like(next(iter(weights.masks.values())))
             choice.mask = torch.stack([weights.masks.get(owner, nothing) for owner in owners])
+
+    @property
+    def mode(self) -> LoraMode:
+        """The way of the row that was chosen last."""
+        choice = self._choice
+        if choice.all_merged:
+            return LoraMode.MERGED
+        if choice.merged is not None:
+            return LoraMode.MIXED
+        return LoraMode.BASE if choice.mask is None else LoraMode.BESIDE
+
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """What each token of that row is multiplied with between A and B, (tokens, ranks of all); None = nothing stands beside."""
+        return self._choice.mask
+
+    def fix(self, mode: LoraMode, mask: torch.Tensor | None) -> None:
+        """Choose for a row whose adapters stand in `mask` on the device, or are the same for all its tokens."""
+        self._choice.all_merged, self._choice.merged = mode is LoraMode.MERGED, None
+        self._choice.mask = mask
 
     def _merge(self, place: Place, pair: LoraPair, scale: float) -> torch.Tensor:
         weight = self._layers[place].linear.weight

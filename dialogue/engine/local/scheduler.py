@@ -3,6 +3,9 @@
     waiting ─► a slot, as soon as there is room ─► its prompt, in chunks ─► a token at each step ─► ended
        └───────────── put back when memory is out: it goes on later, with what it has ─────────────┘
 
+A step may be planned before the tokens that the last one chose are read: they stand as UNREAD at the end of their sequences until
+`learn` says what they are. A sequence that turns out to have ended takes no harm from the step that was already on its way.
+
 Every step holds at most `tokens` tokens: first one for each request that generates, then as much of the prompts as fits, in the
 order in which they came. So a long prompt makes nobody wait for longer than a step, and a request begins at the next one.
 """
@@ -14,6 +17,7 @@ from dataclasses import dataclass, field
 from dialogue.engine.local.slot_table import Copy, Slot, SlotTable, common_prefix
 
 WORTH_WAITING = 16  # tokens that another request computes right now, and that would only have to be copied afterwards
+UNREAD = -1  # a token that the device has chosen, or will; no vocabulary holds it
 EASE_AFTER = 512  # steps without want of memory, after which more is dared again
 
 
@@ -28,6 +32,7 @@ class Sequence:
     slot: Slot | None = None
     cached: int | None = None  # tokens that needed no computation when it began; None = it has not begun
     cancelled: bool = False  # may be set in any thread; it is gone at the next step
+    unread: int = 0  # how many tokens at the end are UNREAD
 
     @property
     def computed(self) -> int:
@@ -38,6 +43,24 @@ class Sequence:
     def pending(self) -> int:
         """How many do not."""
         return len(self.tokens) - self.computed
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether its last token is being made: then there is nothing to compute for it any more."""
+        return self.unread > 0 and len(self.tokens) >= self.room
+
+    def expect(self) -> None:
+        """The next token is being made; at the next step it is computed in its turn."""
+        self.tokens.append(UNREAD)
+        self.unread += 1
+
+    def learn(self, token: int) -> None:
+        """Say what the first of the unread tokens is."""
+        place = len(self.tokens) - self.unread
+        self.tokens[place] = token
+        self.unread -= 1
+        if self.slot is not None and place < len(self.slot.tokens):  # a step that was launched meanwhile has computed it
+            self.slot.tokens[place] = token
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +162,7 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Return the next step; without chunks where nothing can be done."""
-        decoding = [sequence for sequence in self._running if sequence.pending == 1]
+        decoding = [sequence for sequence in self._running if sequence.pending == 1 and not sequence.is_full]
         reading = [sequence for sequence in self._running if sequence.pending > 1]
         chunks, left = _chunks((*decoding, *reading), self.bounds.tokens)
         copies: list[Copy] = []
@@ -149,7 +172,7 @@ class Scheduler:
         return Step(tuple(sorted(chunks, key=lambda chunk: chunk.slot.start)), tuple(copies))
 
     def commit(self, step: Step) -> None:
-        """A step was computed."""
+        """A step was computed, or is surely going to be."""
         for chunk in step.chunks:
             chunk.slot.tokens += chunk.tokens
         self.bounds.note_success()

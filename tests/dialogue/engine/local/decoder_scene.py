@@ -108,7 +108,7 @@ class Bench:
         sampled = [chunk.sequence for chunk in step.chunks if chunk.samples]
         draws = [Draw(sampling, sequence.tokens[prompts[sequence] :], _point(len(sequence.tokens)), (2,)) for sequence in sampled]
         self.model.copy(step)
-        tokens = choose_tokens(self.model.compute(step), draws)
+        tokens = choose_tokens(self.model.compute(step), draws).tolist()
         self.scheduler.commit(step)
         for sequence, token in zip(sampled, tokens, strict=True):
             sequence.tokens.append(token)

@@ -15,7 +15,7 @@ def test_figures() -> None:
         figures.note_beginning(len(sequence.tokens), 1)
     for second in range(2):
         step = scheduler.plan()
-        figures.note_step(step, float(second))
+        figures.note_step(len(step.chunks), len(sequences), float(second))
         scheduler.commit(step)
         for sequence in sequences:
             sequence.tokens.append(7)

@@ -11,7 +11,7 @@ from dialogue.engine.local import span_attention
 from dialogue.engine.local.decoder_trial import check_alike, settle_attention
 from dialogue.engine.local.scheduler import Sequence
 from dialogue.engine.local.span_attention import over_spans
-from dialogue.engine.local.varlen_attention import over_slots
+from dialogue.engine.local.varlen_attention import OverSlots
 from dialogue.errors import EngineUnavailable
 from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, generated, prompt_of, tiny_weights
 
@@ -96,7 +96,7 @@ def test_all_requests_at_once_by_varlen(family: str) -> None:
     """With an attention that is handed all requests at once, as torch's for GPUs is, replies are the same."""
     weights = tiny_weights(family)
     sequences = [Sequence(list(prompt)) for prompt in PROMPTS]
-    bench = Bench(weights, attention_over=over_slots(documented_varlen))
+    bench = Bench(weights, attention_over=OverSlots(documented_varlen))
     assert bench.run(*sequences) == Bench(weights).run(*map(Sequence, map(list, PROMPTS)))
     settle_attention(bench.model)
     assert bench.model.attention_over is not over_spans
@@ -116,7 +116,7 @@ def failing_varlen(*_: object, **__: object) -> torch.Tensor:
 def test_an_attention_that_does_not_work_is_not_used(varlen: Any) -> None:
     """Where the attention for all requests at once fails or is wrong, the one that works everywhere takes its place."""
     weights = tiny_weights("llama")
-    bench = Bench(weights, attention_over=over_slots(varlen))
+    bench = Bench(weights, attention_over=OverSlots(varlen))
     settle_attention(bench.model)
     assert bench.model.attention_over is over_spans
     assert bench.run(Sequence(list(PROMPTS[2]))) == [generated(weights, PROMPTS[2], 12)]

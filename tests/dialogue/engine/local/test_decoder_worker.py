@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from dialogue.engine.local.decoder_worker import DecoderWorker
 from dialogue.engine.local.lora_layers import LoraLayers
 from dialogue.engine.local.scheduler import Step
 from dialogue.engine.local.token_sampling import Draw, choose_tokens
+from dialogue.engine.local.uploads import ChosenTokens
 from dialogue.engine.models import pull
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
@@ -39,7 +41,9 @@ from tests.waiting import until
 
 GREEDY = SamplingParams(max_tokens=10, temperature=0, repetition_penalty=1, ignore_eos=True)
 MODEL = tiny_model(seed=3)
-Compute = Callable[[DecoderModel, Step], torch.Tensor]
+Compute = Callable[[DecoderModel, Step, ChosenTokens | None], torch.Tensor]
+ComputeStep = Callable[[DecoderModel, Step], torch.Tensor]
+Change = Callable[[ComputeStep, DecoderModel, Step], torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +51,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_decoder(MODEL, tmp_path_factory.mktemp("model") / "tiny")
 
 
-@pytest.fixture
-async def engine(folder: Path, tmp_path: Path) -> AsyncGenerator[DecoderEngine, None]:
+@pytest.fixture(params=["in turn", "overlapping"])
+async def engine(folder: Path, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[DecoderEngine, None]:
+    """An engine whose steps are launched after the last one's tokens are read, as on a CPU, or before, as on a GPU."""
     files = pull(str(folder), tmp_path)
     config = EngineConfig(cache_dir=tmp_path, context_tokens=256, slots=4, cache_ram_mib=1, threads=1)
     made = build(local_spec(config, files).arguments)
     await made.start()
+    worker_of(made)._overlaps = request.param == "overlapping"
     yield made
     await made.close()
 
@@ -63,7 +69,7 @@ def worker_of(engine: DecoderEngine) -> DecoderWorker:
     return engine._worker
 
 
-def request(number: int, **changes: Any) -> GenerationRequest:
+def asking(number: int, **changes: Any) -> GenerationRequest:
     prompt = tuple(1 + (number * 31 + 7 * place) % 250 for place in range(5 + 20 * (number % 4)))
     return GenerationRequest(str(number), prompt, replace(GREEDY, **changes), deadline_s=60)
 
@@ -76,19 +82,19 @@ async def answer(engine: DecoderEngine, asked: GenerationRequest) -> str:
 
 
 async def answers(engine: DecoderEngine, count: int = 6) -> list[str]:
-    return await asyncio.gather(*(answer(engine, request(number, temperature=number % 2, seed=number)) for number in range(count)))
+    return await asyncio.gather(*(answer(engine, asking(number, temperature=number % 2, seed=number)) for number in range(count)))
 
 
 @contextmanager
-def computing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Compute, DecoderModel, Step], torch.Tensor]) -> Iterator[None]:
+def computing(monkeypatch: pytest.MonkeyPatch, change: Change) -> Iterator[None]:
     """Let steps be computed by `change`, which is handed the real thing."""
     with monkeypatch.context() as patched:
         patched.setattr(DecoderModel, "compute", partial_method(change, DecoderModel.compute))
         yield
 
 
-def partial_method(change: Callable[[Compute, DecoderModel, Step], torch.Tensor], real: Compute) -> Compute:
-    return lambda model, step: change(real, model, step)
+def partial_method(change: Change, real: Compute) -> Compute:
+    return lambda model, step, before: change(partial(real, before=before), model, step)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ async def test_want_of_memory_changes_no_reply(engine: DecoderEngine, monkeypatc
     undisturbed = await answers(engine)
     failures = 0
 
-    def scarce(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+    def scarce(real: ComputeStep, model: DecoderModel, step: Step) -> torch.Tensor:
         nonlocal failures
         if step.token_count > 2:
             failures += 1
@@ -115,24 +121,24 @@ async def test_want_of_memory_changes_no_reply(engine: DecoderEngine, monkeypatc
 async def test_a_request_that_never_fits_is_given_up(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """When not even one token finds memory, the request ends with a sentence, and the engine lives on."""
 
-    def never(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+    def never(real: ComputeStep, model: DecoderModel, step: Step) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory")
 
     with computing(monkeypatch, never), pytest.raises(EngineUnavailable, match="no memory"):
-        await answer(engine, request(0))
-    assert await answer(engine, request(0))
+        await answer(engine, asking(0))
+    assert await answer(engine, asking(0))
 
 
 async def test_an_error_in_a_step_ends_its_requests_alone(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a step cannot compute ends the requests in it with EngineUnavailable; the next ones are answered."""
-    undisturbed = await answer(engine, request(1))
+    undisturbed = await answer(engine, asking(1))
 
-    def broken(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+    def broken(real: ComputeStep, model: DecoderModel, step: Step) -> torch.Tensor:
         raise ValueError("a bug")
 
     with computing(monkeypatch, broken), pytest.raises(EngineUnavailable, match="a bug"):
-        await answer(engine, request(1))
-    assert await answer(engine, request(1)) == undisturbed
+        await answer(engine, asking(1))
+    assert await answer(engine, asking(1)) == undisturbed
 
 
 async def test_an_error_of_the_device_is_the_end(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,23 +146,23 @@ async def test_an_error_of_the_device_is_the_end(engine: DecoderEngine, monkeypa
     seen: list[Exception] = []
     monkeypatch.setattr(worker_of(engine), "_on_fatal", seen.append)
 
-    def failed(real: Compute, model: DecoderModel, step: Step) -> torch.Tensor:
+    def failed(real: ComputeStep, model: DecoderModel, step: Step) -> torch.Tensor:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     with computing(monkeypatch, failed):
-        results = await asyncio.gather(*(answer(engine, request(number)) for number in range(6)), return_exceptions=True)
+        results = await asyncio.gather(*(answer(engine, asking(number)) for number in range(6)), return_exceptions=True)
     assert all(isinstance(result, EngineUnavailable) for result in results)
     assert [type(error) for error in seen] == [torch.AcceleratorError]
     assert not engine.health().ready
     with pytest.raises(EngineUnavailable):
-        await answer(engine, request(0))
+        await answer(engine, asking(0))
 
 
 async def test_cancelled_requests_leave_no_slot_behind(engine: DecoderEngine) -> None:
     """Requests that are cancelled at any moment, waiting or running, leave nothing that runs, waits or is held."""
     count = size("decoder_cancels", small=60, proof=1000)
     for number in range(0, count, 6):
-        reading = [asyncio.create_task(answer(engine, request(each))) for each in range(number, number + 6)]
+        reading = [asyncio.create_task(answer(engine, asking(each))) for each in range(number, number + 6)]
         for patience, task in enumerate(reading):
             for _ in range(3 * patience):
                 await asyncio.sleep(0)
@@ -164,17 +170,17 @@ async def test_cancelled_requests_leave_no_slot_behind(engine: DecoderEngine) ->
         await asyncio.gather(*reading, return_exceptions=True)
     assert (engine.health().running, engine.health().waiting) == (0, 0)
     assert not any(slot.busy for slot in worker_of(engine)._scheduler.table.slots)
-    assert await answer(engine, request(0))
+    assert await answer(engine, asking(0))
     record_proof("decoder_cancels", seed=0, size=count, result="no slot left behind")
 
 
 async def test_a_deadline_while_waiting(engine: DecoderEngine) -> None:
     """A request whose deadline passes before it gets a slot raises DeadlineExceeded; those that run are not touched."""
-    running = [engine.generate(request(number, max_tokens=60)) for number in range(4)]
+    running = [engine.generate(asking(number, max_tokens=60)) for number in range(4)]
     for stream in running:
         await anext(stream)
     with pytest.raises(DeadlineExceeded):
-        await answer(engine, replace(request(9), deadline_s=0.0))
+        await answer(engine, replace(asking(9), deadline_s=0.0))
     for stream in running:
         async with aclosing(stream):
             last: GenerationEvent | None = None
@@ -188,7 +194,7 @@ async def test_tokens_that_the_model_does_not_know_are_refused(engine: DecoderEn
     """An id beyond the vocabulary, or no id at all, is refused before it reaches the model."""
     for prompt in ((), (1, 256), (-1,)):
         with pytest.raises(EngineError):
-            await answer(engine, replace(request(0), prompt=prompt))
+            await answer(engine, replace(asking(0), prompt=prompt))
 
 
 def adapter_folder(model: TinyModel, folder: Path, sha256: str, seed: int) -> str:
@@ -201,7 +207,7 @@ async def test_a_request_keeps_the_adapter_that_it_began_with(engine: DecoderEng
     """While adapters are loaded, replaced under the same name and taken away, a running request says what it says undisturbed."""
     sha256 = (await engine.start()).model_sha256
     first, second = (AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, seed)) for seed in (1, 2))
-    asked = replace(request(3, max_tokens=40), adapter="release")
+    asked = replace(asking(3, max_tokens=40), adapter="release")
     await engine.set_adapters([second])
     by_second = await answer(engine, asked)
     await engine.set_adapters([first])
@@ -223,7 +229,7 @@ async def test_without_memory_for_a_copy_nothing_is_merged(engine: DecoderEngine
     """When a merged copy of the layers finds no memory, the adapter is applied without one; when not even that, it is rejected."""
     sha256 = (await engine.start()).model_sha256
     ref = AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, 1))
-    asked = replace(request(3), adapter="release")
+    asked = replace(asking(3), adapter="release")
     await engine.set_adapters([ref])
     merged = await answer(engine, asked)
     await engine.set_adapters([])
@@ -245,13 +251,25 @@ async def test_want_of_memory_after_the_draw_changes_no_reply(engine: DecoderEng
     undisturbed = await answers(engine)
     calls = itertools.count()
 
-    def scarce(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
+    def scarce(logits: torch.Tensor, draws: Sequence[Draw], before: torch.Tensor | None) -> torch.Tensor:
         if next(calls) in {1, 4}:
             raise MemoryError
-        return choose_tokens(logits, draws)
+        return choose_tokens(logits, draws, before)
 
     monkeypatch.setattr(decoder_worker, "choose_tokens", scarce)
     assert await answers(engine) == undisturbed
+
+
+async def test_overlapping_steps_change_no_reply(engine: DecoderEngine) -> None:
+    """Launched before or after the last tokens are read, with penalties, stop strings and seeds: the replies are the same."""
+
+    async def varied() -> list[str]:
+        kinds = [{"repetition_penalty": 1.3}, {"temperature": 0.8, "repetition_penalty": 1.2}, {"stop": ("e",)}, {"max_tokens": 1}, {}]
+        return await asyncio.gather(*(answer(engine, asking(number, seed=number, **kinds[number % 5])) for number in range(15)))
+
+    here = await varied()
+    worker_of(engine)._overlaps = not worker_of(engine)._overlaps
+    assert await varied() == here
 
 
 async def test_figures_for_the_operator(engine: DecoderEngine) -> None:
@@ -274,7 +292,7 @@ async def test_a_thread_that_ends_tells_everybody(engine: DecoderEngine, monkeyp
     monkeypatch.setattr(worker_of(engine), "_on_fatal", None)  # a child would end here
     monkeypatch.setattr(worker_of(engine)._scheduler, "plan", fails)
     with pytest.raises(EngineUnavailable, match="a bug"):
-        await answer(engine, request(0))
+        await answer(engine, asking(0))
     await until(lambda: not engine.health().ready)
 
 
@@ -288,5 +306,5 @@ async def test_an_adapter_that_is_rejected_at_the_start(folder: Path, tmp_path: 
     assert not engine.health().ready
     await engine.set_adapters([])
     await engine.start()
-    assert await answer(engine, request(0))
+    assert await answer(engine, asking(0))
     await engine.close()

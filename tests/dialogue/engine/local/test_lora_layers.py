@@ -47,7 +47,7 @@ def made(folder: Path, facts: BaseModelFacts, number: int) -> LoadedAdapter:
 def replies(weights: Any, installed: LoraWeights | None, owners: list[int]) -> list[list[int]]:
     """Return the replies to PROMPTS, each by the adapter that owns it, in one batch."""
     bench = Bench(weights)
-    bench.model.lora.install(installed or LoraWeights())
+    bench.model.install(installed or LoraWeights())
     return bench.run(*(Sequence(list(prompt), adapter=owner) for prompt, owner in zip(PROMPTS, owners, strict=True)))
 
 
@@ -92,7 +92,7 @@ def test_the_base_model_is_untouched_bit_by_bit(weights: Any, adapters: list[Loa
 
     def logits(installed: LoraWeights) -> torch.Tensor:
         bench = Bench(weights)
-        bench.model.lora.install(installed)
+        bench.model.install(installed)
         bench.scheduler.submit(Sequence(list(PROMPTS[0]), room=20))
         return bench.model.compute(bench.scheduler.plan())
 
@@ -108,11 +108,11 @@ def test_adapters_come_and_go_while_requests_run(weights: Any, adapters: list[Lo
     lora = Bench(weights).model.lora
     changes = {2: lora.prepare(None, [two, one]), 5: lora.prepare(three, [one]), 9: lora.prepare(one, [])}
     bench = Bench(weights)
-    bench.model.lora.install(lora.prepare(one, []))
+    bench.model.install(lora.prepare(one, []))
 
     def change(number: int) -> None:
         if number in changes:
-            bench.model.lora.install(changes[number])
+            bench.model.install(changes[number])
 
     assert (
         bench.run(*(Sequence(list(prompt), adapter=owner) for prompt, owner in zip(PROMPTS, [1, 0, 1], strict=True)), before=change)
