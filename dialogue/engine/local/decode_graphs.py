@@ -1,7 +1,7 @@
 """Steps in which everybody gets one token, recorded once for each size and replayed: a GPU is quicker with them than the host can ask.
 
 A recorded step reads its tokens, positions and slots from the same places of the device each time. Fewer requests than the size that
-was recorded are filled up with rows that write to the spare place of the store and that nobody reads. A change of adapters makes new
+was recorded are filled up with rows that write to the spare places of the store and that nobody reads. A change of adapters makes new
 recordings necessary, except for those of the base model.
 
 `record_on_cuda` has never run on a device. What is tested is everything around it, with a stand-in that computes where it would replay.
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from dialogue.engine.local.kv_store import KvStore
+from dialogue.engine.local.kv_store import SPARE_PLACES, KvStore
 from dialogue.engine.local.lora_layers import LoraLayers, LoraMode
 from dialogue.engine.local.memory import is_out_of_memory
 from dialogue.engine.local.scheduler import Chunk
@@ -21,7 +21,7 @@ from dialogue.engine.local.slot_attention import Rows
 from dialogue.engine.local.uploads import upload
 from dialogue.engine.local.varlen_attention import OverSlots, PackedRow
 
-SIZES: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)  # requests of a recorded step
+SIZES: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)  # requests of a recorded step; gaps of SPARE_PLACES at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Inputs:
         self._spare = store.spare
         self._numbers = torch.empty(5, size + 1, dtype=torch.long, device=store.keys[0].device)
         self.mask = None if mask is None else mask.new_zeros(size, mask.shape[1])
-        self.set((), None)
+        self.set((), torch.zeros_like(self.tokens[:, :0]), None)
 
     @property
     def size(self) -> int:
@@ -63,19 +63,21 @@ class _Inputs:
     def row(self) -> PackedRow:
         """Describe the step for the attention; part of what is recorded."""
         starts = torch.arange(self.size + 1, dtype=torch.int32, device=self._numbers.device)
-        return PackedRow(starts, self._numbers[4].int(), self._numbers[3, :-1].int(), (1, self._spare + 1))
+        return PackedRow(starts, self._numbers[4].int(), self._numbers[3, :-1].int(), (1, self._spare + SPARE_PLACES))
 
-    def set(self, chunks: Sequence[Chunk], mask: torch.Tensor | None) -> None:
-        """Let the next replay compute these, in the order of their slots; their tokens are set apart."""
-        fill = self.size - len(chunks)
+    def set(self, chunks: Sequence[Chunk], tokens: torch.Tensor, mask: torch.Tensor | None) -> None:
+        """Let the next replay compute these, in the order of their slots; `tokens` is (1, chunks)."""
+        fill = list(range(self._spare, self._spare + self.size - len(chunks)))
+        end = fill[-1] + 1 if fill else self._spare
         numbers = [
             [0] * (self.size + 1),
-            [chunk.start for chunk in chunks] + [0] * (fill + 1),
-            [chunk.slot.start + chunk.start for chunk in chunks] + [self._spare] * (fill + 1),
-            [chunk.start + 1 for chunk in chunks] + [1] * (fill + 1),
-            [chunk.slot.start for chunk in chunks] + [self._spare] * fill + [self._spare + (fill > 0)],
+            [chunk.start for chunk in chunks] + [0] * (len(fill) + 1),
+            [chunk.slot.start + chunk.start for chunk in chunks] + fill + [0],
+            [chunk.start + 1 for chunk in chunks] + [1] * (len(fill) + 1),
+            [chunk.slot.start for chunk in chunks] + fill + [end],
         ]
         self._numbers.copy_(upload(numbers, self._numbers.device))
+        self.tokens[:, : len(chunks)] = tokens
         if self.mask is not None and mask is not None:
             self.mask[: len(chunks)] = mask
 
@@ -99,13 +101,14 @@ class DecodeGraphs:
         size = next((size for size in SIZES if size >= len(chunks)), None)
         if size is None or any(chunk.count != 1 for chunk in chunks) or self._lora.mode is LoraMode.MIXED:
             return None
-        mask = self._lora.mask
-        recorded = self._of(size, self._lora.mode, mask)
+        key, mask = (size, self._lora.mode), self._lora.mask
+        if key not in self._recorded:
+            self._recorded[key] = self._new(*key, mask)
+        recorded = self._recorded[key]
         if recorded is None:
             return None
         inputs, recording = recorded
-        inputs.set(chunks, mask)
-        inputs.tokens[:, : len(chunks)] = tokens
+        inputs.set(chunks, tokens, mask)
         recording.replay()
         return recording.logits[: len(chunks)]
 
@@ -113,18 +116,7 @@ class DecodeGraphs:
         """Other adapters are installed: what was recorded with the former ones is of no use."""
         self._recorded = {key: recorded for key, recorded in self._recorded.items() if key[1] is LoraMode.BASE}
 
-    def _of(self, size: int, mode: LoraMode, mask: torch.Tensor | None) -> tuple[_Inputs, Recording] | None:
-        key = size, mode
-        if key not in self._recorded:
-            try:
-                self._recorded[key] = self._new(size, mode, mask)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._recorded[key] = None
-        return self._recorded[key]
-
-    def _new(self, size: int, mode: LoraMode, mask: torch.Tensor | None) -> tuple[_Inputs, Recording]:
+    def _new(self, size: int, mode: LoraMode, mask: torch.Tensor | None) -> tuple[_Inputs, Recording] | None:
         inputs = _Inputs(size, self._store, mask)
 
         def compute() -> torch.Tensor:
@@ -137,7 +129,12 @@ class DecodeGraphs:
             )
             return output.logits[0].float()
 
-        return inputs, self._record(compute)
+        try:
+            return inputs, self._record(compute)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
 
 def record_on_cuda(compute: Callable[[], torch.Tensor]) -> Recording:

@@ -1,10 +1,12 @@
 """Where keys and values lie: for each layer two tensors over all places, so that a slot is a view and never moves by itself."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from dialogue.engine.local.slot_table import Copy
+
+SPARE_PLACES: Final = 32
 
 
 class KvStore:
@@ -13,13 +15,13 @@ class KvStore:
     def __init__(self, model: Any, places: int) -> None:
         """Take the memory for a model. On a CPU the system gives it page by page, when it is written to.
 
-        Behind the places there is one more, `spare`, that belongs to nobody: rows that are there only to fill up a batch use it.
+        Behind the places there are SPARE_PLACES more, from `spare` on, that belong to nobody: rows that only fill up a batch use them.
         """
         heads, size = _shape(model.config)
         self.places = self.spare = places
+        shape = (places + SPARE_PLACES, heads, size)
         self.keys, self.values = (
-            [torch.empty(places + 1, heads, size, device=model.device, dtype=model.dtype) for _ in range(model.config.num_hidden_layers)]
-            for _ in range(2)
+            [torch.empty(shape, device=model.device, dtype=model.dtype) for _ in range(model.config.num_hidden_layers)] for _ in range(2)
         )
 
     def write(self, layer: int, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:

@@ -119,3 +119,25 @@ class Bench:
 def _point(place: int) -> float:
     """A number between 0 and 1 that looks random and depends on the place alone."""
     return (place * 0.6180339887) % 1.0
+
+
+def documented_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *lengths: Any, **how: Any) -> torch.Tensor:
+    """What the documentation of `torch.nn.attention.varlen.varlen_attn` says, slowly; the causal end is that of the keys in use."""
+    cu_seq_q, cu_seq_k, max_q, max_k = lengths
+    left, right = how["window_size"]
+    used, groups = how["seqused_k"].tolist(), query.shape[1] // key.shape[1]
+    starts, ends = cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist()
+    assert right == 0
+    assert cu_seq_q.dtype == cu_seq_k.dtype == how["seqused_k"].dtype == torch.int32
+    assert cu_seq_k.tolist() == sorted(cu_seq_k.tolist())
+    assert all(filled <= room for filled, room in zip(used, cu_seq_k.diff().tolist(), strict=True))
+    assert max_q == max(map(int, cu_seq_q.diff()))
+    assert max_k >= max(used)
+    parts = []
+    for start, end, first, filled in zip(starts, ends, cu_seq_k.tolist(), used, strict=False):
+        keys, values = (tensor[first : first + filled].repeat_interleave(groups, 1).transpose(0, 1) for tensor in (key, value))
+        ahead = torch.arange(filled) - torch.arange(filled - (end - start), filled)[:, None]
+        seen = (ahead <= 0) & ((ahead >= -left) if left >= 0 else torch.tensor(True))
+        scores = (query[start:end].transpose(0, 1) @ keys.transpose(1, 2) * how["scale"]).masked_fill(~seen, -torch.inf)
+        parts.append((scores.softmax(-1) @ values).transpose(0, 1))
+    return torch.cat(parts)

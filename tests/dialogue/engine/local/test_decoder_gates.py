@@ -13,7 +13,7 @@ from dialogue.engine.local.scheduler import Sequence
 from dialogue.engine.local.span_attention import over_spans
 from dialogue.engine.local.varlen_attention import OverSlots
 from dialogue.errors import EngineUnavailable
-from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, generated, prompt_of, tiny_weights
+from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, documented_varlen, generated, prompt_of, tiny_weights
 
 PROMPTS = [prompt_of(length) for length in (1, 9, 21, 30)]
 WARM = replace(GREEDY, temperature=0.8, top_p=0.9, top_k=20, repetition_penalty=1.2)
@@ -120,24 +120,3 @@ def test_an_attention_that_does_not_work_is_not_used(varlen: Any) -> None:
     settle_attention(bench.model)
     assert bench.model.attention_over is over_spans
     assert bench.run(Sequence(list(PROMPTS[2]))) == [generated(weights, PROMPTS[2], 12)]
-
-
-def documented_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *lengths: Any, **how: Any) -> torch.Tensor:
-    """What the documentation of `torch.nn.attention.varlen.varlen_attn` says, slowly; the causal end is that of the keys in use."""
-    cu_seq_q, cu_seq_k, max_q, max_k = lengths
-    left, right = how["window_size"]
-    used, groups = how["seqused_k"].tolist(), query.shape[1] // key.shape[1]
-    starts, ends = cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist()
-    assert right == 0
-    assert cu_seq_q.dtype == cu_seq_k.dtype == how["seqused_k"].dtype == torch.int32
-    assert cu_seq_k.tolist() == sorted(cu_seq_k.tolist())
-    assert all(filled <= room for filled, room in zip(used, cu_seq_k.diff().tolist(), strict=True))
-    assert (max_q, max_k) == (max(map(int, cu_seq_q.diff())), max(used))
-    parts = []
-    for start, end, first, filled in zip(starts, ends, cu_seq_k.tolist(), used, strict=False):
-        keys, values = (tensor[first : first + filled].repeat_interleave(groups, 1).transpose(0, 1) for tensor in (key, value))
-        ahead = torch.arange(filled) - torch.arange(filled - (end - start), filled)[:, None]
-        seen = (ahead <= 0) & ((ahead >= -left) if left >= 0 else torch.tensor(True))
-        scores = (query[start:end].transpose(0, 1) @ keys.transpose(1, 2) * how["scale"]).masked_fill(~seen, -torch.inf)
-        parts.append((scores.softmax(-1) @ values).transpose(0, 1))
-    return torch.cat(parts)

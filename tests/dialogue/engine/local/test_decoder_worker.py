@@ -5,7 +5,6 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def computing(monkeypatch: pytest.MonkeyPatch, change: Change) -> Iterator[None]
 
 
 def partial_method(change: Change, real: Compute) -> Compute:
-    return lambda model, step, before: change(partial(real, before=before), model, step)
+    return lambda model, step, before: change(lambda one, other: real(one, other, before), model, step)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,17 @@
 """LoRA inside a model: merged, side by side, mixed in one row, changed while requests run."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
-from dialogue.engine.adapters import BaseModelFacts, load_adapter
 from dialogue.engine.local.lora_layers import LoadedAdapter, LoraWeights
 from dialogue.engine.local.scheduler import Sequence
-from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
+from tests.dialogue.engine.local.adapter_scene import facts_of, made
 from tests.dialogue.engine.local.decoder_scene import Bench, prompt_of, tiny_weights
 
 PROMPTS = [prompt_of(length) for length in (9, 21, 30)]
-TARGETS: tuple[tuple[Projection, ...], ...] = (EVERY_PROJECTION, ATTENTION, FEED_FORWARD)
-RANKS = (4, 2, 3)
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gemma2"])
@@ -29,19 +24,6 @@ def adapters(weights: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Loa
     """Three adapters of other ranks, on other layers, with other scales."""
     facts = facts_of(weights)
     return [made(tmp_path_factory.mktemp("adapter"), facts, number) for number in (1, 2, 3)]
-
-
-def facts_of(weights: Any) -> BaseModelFacts:
-    config = weights.config
-    shapes = Bench(weights).model.lora.shapes
-    return BaseModelFacts(config.model_type, "5" * 64, config.num_hidden_layers, config.num_attention_heads, 2, shapes)
-
-
-def made(folder: Path, facts: BaseModelFacts, number: int) -> LoadedAdapter:
-    rank, targets = RANKS[number - 1], TARGETS[number - 1]
-    tensors = random_tensors(facts, targets, rank, seed=number, strength=0.5)
-    adapter = load_adapter(write_adapter(folder, facts, targets=targets, rank=rank, tensors=tensors), facts)
-    return LoadedAdapter(number, adapter, scale=0.5 * number * adapter.config.scaling)
 
 
 def replies(weights: Any, installed: LoraWeights | None, owners: list[int]) -> list[list[int]]:
