@@ -9,6 +9,7 @@ import torch
 from dialogue.engine.local.decode_graphs import DecodeGraphs, Record, record_on_cuda
 from dialogue.engine.local.kv_store import KvStore
 from dialogue.engine.local.lora_layers import LoraLayers, LoraWeights
+from dialogue.engine.local.matrix import quicken_head
 from dialogue.engine.local.scheduler import UNREAD, Chunk, Step
 from dialogue.engine.local.slot_attention import NAME, Rows, register
 from dialogue.engine.local.span_attention import Span
@@ -30,6 +31,7 @@ class DecoderModel:
         self.device: torch.device = model.device
         self.store = store
         self.lora = LoraLayers(model)
+        quicken_head(model)
         self.attention_over = attention_over or best_attention(model.device, model.dtype)
         self.graphs: DecodeGraphs | None = None
         if graphs and self.device.type == "cuda":

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.adapters import CheckedAdapter, LoraPair
+from dialogue.engine.local.matrix import Matrix
 from dialogue.engine.local.uploads import upload
 
 Place = tuple[int, Projection]  # a layer's number, and which of its linear parts
@@ -37,8 +37,8 @@ class LoadedAdapter:
 class SideBySide:
     """A and B of several adapters for one linear part, in one matrix each."""
 
-    a: torch.Tensor  # (ranks of all, inputs)
-    b: torch.Tensor  # (outputs, ranks of all)
+    a: Matrix  # (ranks of all, inputs)
+    b: Matrix  # (outputs, ranks of all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class LoraWeights:
     """What a set of adapters needs on the device. Made in any thread, installed between two steps."""
 
     merged: int = 0  # the number of the adapter that is merged; 0 = none
-    weights: Mapping[Place, torch.Tensor] = field(default_factory=dict)  # of the merged one
+    weights: Mapping[Place, Matrix] = field(default_factory=dict)  # of the merged one
     side_by_side: Mapping[Place, SideBySide] = field(default_factory=dict)
     masks: Mapping[int, torch.Tensor] = field(default_factory=dict)  # by number: the scale at the adapter's own ranks, else 0
 
@@ -73,11 +73,11 @@ class LoraLayers:
     """Every linear part that can carry LoRA, in all layers of one model."""
 
     def __init__(self, model: Any) -> None:
-        """Put each of them behind a layer that knows of adapters, in the place of one from before."""
+        """Put a layer that knows of adapters in the place of each of them, or of one from before."""
         self._choice = _Choice()
         self._weights = LoraWeights()
         self._device: torch.device = model.device
-        self._layers = {place: _AdaptedLinear(linear, self._choice) for place, linear in linear_parts(model).items()}
+        self._layers = {place: _adapted(part, self._choice) for place, part in _linear_parts(model).items()}
         for (number, projection), layer in self._layers.items():
             setattr(_block(model.model.layers[number], projection), projection, layer)
 
@@ -86,7 +86,7 @@ class LoraLayers:
         """(outputs, inputs) of the parts that all layers have, of the same size."""
         found: dict[Projection, set[tuple[int, int]]] = {}
         for (_, projection), layer in self._layers.items():
-            found.setdefault(projection, set()).add((layer.linear.out_features, layer.linear.in_features))
+            found.setdefault(projection, set()).add(layer.shape)
         return {projection: next(iter(sizes)) for projection, sizes in found.items() if len(sizes) == 1}
 
     @property
@@ -102,10 +102,8 @@ class LoraLayers:
         return LoraWeights(
             merged=0 if merged is None else merged.number,
             weights=merged_weights,
-            side_by_side={
-                place: _side_by_side(place, layer.linear, others) for place, layer in self._layers.items() if _touched(place, others)
-            },
-            masks=_masks(others, next(iter(self._layers.values())).linear.weight),
+            side_by_side={place: _side_by_side(place, layer, others) for place, layer in self._layers.items() if _touched(place, others)},
+            masks=_masks(others, next(iter(self._layers.values())).matrix),
         )
 
     def install(self, weights: LoraWeights) -> None:
@@ -147,46 +145,50 @@ class LoraLayers:
         self._choice.all_merged, self._choice.merged = mode is LoraMode.MERGED, None
         self._choice.mask = mask
 
-    def _merge(self, place: Place, pair: LoraPair, scale: float) -> torch.Tensor:
-        weight = self._layers[place].linear.weight
+    def _merge(self, place: Place, pair: LoraPair, scale: float) -> Matrix:
+        weight = self._layers[place].matrix.plain()
         a, b = (torch.from_numpy(matrix).to(weight.device) for matrix in (pair.a, pair.b))
-        return (weight.detach().float() + scale * (b @ a)).to(weight.dtype)
+        return Matrix((weight.float() + scale * (b @ a)).to(weight.dtype))
 
 
 class _AdaptedLinear(nn.Module):
     """A linear part of a layer, (1, tokens, inputs) → (1, tokens, outputs)."""
 
-    def __init__(self, linear: nn.Linear, choice: _Choice) -> None:
+    def __init__(self, matrix: Matrix, bias: torch.Tensor | None, shape: tuple[int, int], choice: _Choice) -> None:
         super().__init__()
-        self.linear = linear
-        self.merged: torch.Tensor | None = None
+        self.matrix = matrix
+        self.bias = bias
+        self.shape = shape  # outputs, inputs
+        self.merged: Matrix | None = None
         self.side_by_side: SideBySide | None = None
         self._choice = choice
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         choice = self._choice
         if choice.all_merged and self.merged is not None:
-            return functional.linear(rows, self.merged, self.linear.bias)
-        result = self.linear(rows)
+            return self.merged.product(rows, self.bias)
+        result = self.matrix.product(rows, self.bias)
         if choice.mask is not None and self.side_by_side is not None:
-            result = result + functional.linear(functional.linear(rows, self.side_by_side.a) * choice.mask, self.side_by_side.b)
+            result = result + self.side_by_side.b.product(self.side_by_side.a.product(rows) * choice.mask)
         if choice.merged is not None and self.merged is not None:
-            result[:, choice.merged] = functional.linear(rows[:, choice.merged], self.merged, self.linear.bias)
+            result[:, choice.merged] = self.merged.product(rows[:, choice.merged], self.bias)
         return result
 
 
-def linear_parts(model: Any) -> dict[Place, nn.Linear]:
+def _adapted(part: "nn.Linear | _AdaptedLinear", choice: _Choice) -> "_AdaptedLinear":
+    if isinstance(part, _AdaptedLinear):
+        return _AdaptedLinear(part.matrix, part.bias, part.shape, choice)
+    return _AdaptedLinear(Matrix(part.weight), part.bias, (part.out_features, part.in_features), choice)
+
+
+def _linear_parts(model: Any) -> "dict[Place, nn.Linear | _AdaptedLinear]":
     """Return the linear parts of all layers that can carry LoRA."""
     return {
         (number, projection): part
         for number, layer in enumerate(model.model.layers)
         for projection in (*ATTENTION, *FEED_FORWARD)
-        if isinstance(part := _bare(getattr(_block(layer, projection), projection, None)), nn.Linear)
+        if isinstance(part := getattr(_block(layer, projection), projection, None), nn.Linear | _AdaptedLinear)
     }
-
-
-def _bare(part: Any) -> Any:
-    return part.linear if isinstance(part, _AdaptedLinear) else part
 
 
 def _block(layer: Any, projection: Projection) -> Any:
@@ -197,20 +199,18 @@ def _touched(place: Place, adapters: Sequence[LoadedAdapter]) -> bool:
     return any(place in each.adapter.pairs for each in adapters)
 
 
-def _side_by_side(place: Place, linear: nn.Linear, adapters: Sequence[LoadedAdapter]) -> SideBySide:
+def _side_by_side(place: Place, layer: _AdaptedLinear, adapters: Sequence[LoadedAdapter]) -> SideBySide:
     """Return all adapters' matrices; one that does not touch this part has zeros there."""
+    outputs, inputs = layer.shape
     pairs = [each.adapter.pairs.get(place) for each in adapters]
     ranks = [each.adapter.config.r for each in adapters]
-    parts_a = [
-        torch.zeros(r, linear.in_features) if pair is None else torch.from_numpy(pair.a) for pair, r in zip(pairs, ranks, strict=True)
-    ]
-    parts_b = [
-        torch.zeros(linear.out_features, r) if pair is None else torch.from_numpy(pair.b) for pair, r in zip(pairs, ranks, strict=True)
-    ]
-    return SideBySide(torch.cat(parts_a).to(linear.weight), torch.cat(parts_b, dim=1).to(linear.weight))
+    parts_a = [torch.zeros(r, inputs) if pair is None else torch.from_numpy(pair.a) for pair, r in zip(pairs, ranks, strict=True)]
+    parts_b = [torch.zeros(outputs, r) if pair is None else torch.from_numpy(pair.b) for pair, r in zip(pairs, ranks, strict=True)]
+    device, dtype = layer.matrix.device, layer.matrix.dtype
+    return SideBySide(Matrix(torch.cat(parts_a).to(device, dtype)), Matrix(torch.cat(parts_b, dim=1).to(device, dtype)))
 
 
-def _masks(adapters: Sequence[LoadedAdapter], like: torch.Tensor) -> dict[int, torch.Tensor]:
+def _masks(adapters: Sequence[LoadedAdapter], like: Matrix) -> dict[int, torch.Tensor]:
     """Return for each adapter a row over all ranks: its scale at its own, 0 elsewhere."""
     total = sum(each.adapter.config.r for each in adapters)
     masks: dict[int, torch.Tensor] = {}
@@ -218,6 +218,6 @@ def _masks(adapters: Sequence[LoadedAdapter], like: torch.Tensor) -> dict[int, t
     for each in adapters:
         mask = torch.zeros(total)
         mask[start : start + each.adapter.config.r] = each.scale
-        masks[each.number] = mask.to(like)
+        masks[each.number] = mask.to(like.device, like.dtype)
         start += each.adapter.config.r
     return masks

@@ -40,11 +40,11 @@ def prepare(weights: Any, merged: LoadedAdapter | None, others: list[LoadedAdapt
 def test_the_update_is_what_peft_says(weights: Any, adapters: list[LoadedAdapter]) -> None:
     """A merged weight is W + scale · B A, and the model's own stays what it was."""
     lora = Bench(weights).model.lora
-    before = weights.model.layers[1].self_attn.q_proj.linear.weight.detach().clone()
-    merged = lora.prepare(adapters[0], []).weights[1, "q_proj"]
+    before = weights.model.layers[1].self_attn.q_proj.matrix.plain().clone()
+    merged = lora.prepare(adapters[0], []).weights[1, "q_proj"].plain()
     pair = adapters[0].adapter.pairs[1, "q_proj"]
     np.testing.assert_allclose((merged - before).numpy(), adapters[0].scale * pair.b @ pair.a, atol=1e-5)
-    assert torch.equal(weights.model.layers[1].self_attn.q_proj.linear.weight, before)
+    assert torch.equal(weights.model.layers[1].self_attn.q_proj.matrix.plain(), before)
 
 
 def test_merged_is_unmerged(weights: Any, adapters: list[LoadedAdapter]) -> None:
