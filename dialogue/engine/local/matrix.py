@@ -20,20 +20,20 @@ class Matrix:
 
     def __init__(self, weight: torch.Tensor) -> None:
         weight = weight.detach()
-        self._packed = _packed(weight) if weight.dtype == torch.float32 and not weight.is_cuda and onednn_packs() else None
-        self._plain = weight if self._packed is None else None
+        self._is_packed = weight.dtype == torch.float32 and not weight.is_cuda and onednn_packs()
+        self._weight = _packed(weight) if self._is_packed else weight
         self.dtype = weight.dtype
         self.device: torch.device = weight.device
 
     def plain(self) -> torch.Tensor:
         """Return the weight as it was given, bit by bit."""
-        return self._plain if self._plain is not None else self._packed.to_dense()
+        return self._weight.to_dense() if self._is_packed else self._weight
 
     def product(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Return x Wᵀ + b, (…, outputs), for rows of (…, inputs)."""
-        if self._packed is None or not rows.numel():
+        if not self._is_packed or not rows.numel():
             return functional.linear(rows, self.plain(), bias)
-        return _multiplied(rows, self._packed, bias)
+        return _multiplied(rows, self._weight, bias)
 
 
 class MatrixLinear(nn.Module):
