@@ -28,9 +28,10 @@ from dialogue.engine.llama_slots import PROMPT_SIMILARITY, Seat, SlotTable
 from dialogue.engine.lora_gguf import ServedFiles, prepare_adapter
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineUnavailable, RequestTooLong
 
-# A cancelled request is noticed between two batches, and what other slots generate waits for a batch: 64 tokens are
-# a quarter of a second with the default model on two cores. Bigger batches are not faster there (measured: 64 to 512 equal).
-BATCH_TOKENS = 64
+# A cancelled request is noticed between two batches, and what other slots generate waits for a batch: 256 tokens are at most
+# a second with the default model on two cores. With eight users smaller ones carry less (0.91 of the library's own 512 with 64,
+# 0.95 with 128, 0.99 with 256: `kefu bench engine --users 8`), and make the last of them wait longer for a first token.
+BATCH_TOKENS = 256
 # How long OpenMP's threads spin at a barrier before they sleep. Its default is milliseconds: on cores that others
 # use as well, that is the difference between 30 tokens/s and none. Alone on the machine it costs nothing (measured).
 SPIN_COUNT = "1000"

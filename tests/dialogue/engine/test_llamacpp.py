@@ -14,7 +14,7 @@ import pytest
 
 from dialogue.engine import llama_slots
 from dialogue.engine.base import AdapterRef, FinishReason, GenerationEvent, GenerationRequest, TextDelta
-from dialogue.engine.llamacpp import LlamaCppEngine, LlamaServer
+from dialogue.engine.llamacpp import BATCH_TOKENS, LlamaCppEngine, LlamaServer
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.models import load_tokenizer
 from dialogue.errors import EngineError, EngineUnavailable
@@ -242,7 +242,7 @@ async def first_delta(events: AsyncGenerator[GenerationEvent, None]) -> None:
 async def test_cancelling_in_the_middle_of_a_long_prompt(tmp_path: Path) -> None:
     """A prompt that takes long is given up at its next batch: the slot is free, the rest is never computed."""
     tokenizer = load_tokenizer(default_model())
-    prompt = tuple(tokenizer.encode("The sea is wide and the mountains are high. " * 80))[:800]
+    prompt = tuple(tokenizer.encode("The sea is wide and the mountains are high. " * 200))[:2000]
     async with opened(cache_dir=tmp_path, slots=1) as engine:
         request = GenerationRequest("r", prompt, replace(GREEDY, max_tokens=1), cache_key="a")
         reading = asyncio.create_task(first_delta(engine.generate(request)))
@@ -251,8 +251,8 @@ async def test_cancelling_in_the_middle_of_a_long_prompt(tmp_path: Path) -> None
         reading.cancel()
         await asyncio.wait({reading})
         assert engine.health().running == 0
-        again = await ask(engine, prompt[:400], "a", max_tokens=1)
-        assert again.finished.cached_tokens <= 3 * 64
+        again = await ask(engine, prompt[:1000], "a", max_tokens=1)
+        assert again.finished.cached_tokens <= 3 * BATCH_TOKENS
 
 
 async def test_cancels_leave_nothing_behind(tiny: ModelFiles, tmp_path: Path) -> None:
