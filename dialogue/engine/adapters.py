@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors
 
 from dialogue.engine.adapter_files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from dialogue.engine.adapter_schema import ATTENTION, AdapterConfig, Config, Projection, parse_config, parse_lora_config, strict_json
+from dialogue.engine.adapter_schema import AdapterConfig, Config, parse_config, parse_lora_config, strict_json
+from dialogue.engine.lora_pairs import ATTENTION, LoraPair, Place, Projection
+from dialogue.engine.lora_pairs import Values as Matrix
 from dialogue.errors import AdapterRejected
-
-Matrix = npt.NDArray[np.float32]
 
 # In the metadata of the weights, written by Kefu's training: one sha256 or several, separated by commas.
 BASE_HASH_KEY = "base_model_sha256"  # what it was trained on
@@ -67,19 +66,11 @@ class Pins:
 
 
 @dataclass(frozen=True, slots=True)
-class LoraPair:
-    """The update of one linear layer: W + scaling · b @ a."""
-
-    a: Matrix  # (r, inputs)
-    b: Matrix  # (outputs, r)
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedAdapter:
     """An adapter that fits its base. Rows are in the order of PEFT and transformers."""
 
     config: AdapterConfig
-    pairs: Mapping[tuple[int, Projection], LoraPair]  # by layer and projection
+    pairs: Mapping[Place, LoraPair]  # by layer and projection
     sha256: str  # of both files together
     pins: Pins
 
@@ -280,7 +271,7 @@ def _matrix(name: str, dtype: str, shape: tuple[int, ...], data: bytearray, shap
     return values
 
 
-def _pairs(tensors: Mapping[str, Matrix], config: AdapterConfig, base: BaseModelFacts) -> dict[tuple[int, Projection], LoraPair]:
+def _pairs(tensors: Mapping[str, Matrix], config: AdapterConfig, base: BaseModelFacts) -> dict[Place, LoraPair]:
     return {
         (layer, name): LoraPair(tensors[tensor_name(layer, name, "A")], tensors[tensor_name(layer, name, "B")])
         for layer in range(base.layers)

@@ -16,8 +16,8 @@ import gguf
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from dialogue.engine.adapter_schema import Projection
 from dialogue.engine.adapters import BaseModelFacts, CheckedAdapter, Matrix, load_adapter
+from dialogue.engine.lora_pairs import Projection
 from dialogue.errors import AdapterRejected
 
 # Whether the rows of q and k are permuted. An architecture that is not listed has not been checked.

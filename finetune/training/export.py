@@ -4,9 +4,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.adapters import BaseModelFacts, load_adapter
 from dialogue.engine.lora_gguf import ServedFiles, served_facts, write_gguf
+from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.model_sources import ModelSources
 from dialogue.engine.models import PUBLIC_SOURCES
 from dialogue.tokenizer import read_json

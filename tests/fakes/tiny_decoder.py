@@ -9,7 +9,7 @@ import torch
 import transformers
 from tokenizers import decoders, models
 
-from dialogue.engine.adapter_schema import ATTENTION
+from dialogue.engine.lora_pairs import ATTENTION
 from tests.fakes.tiny_gguf import CONTEXT, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, WIDTH, TinyModel, byte_level
 
 

@@ -13,9 +13,9 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from dialogue.engine.adapter_schema import Projection
 from dialogue.engine.adapters import BaseModelFacts
 from dialogue.engine.lora_gguf import TENSORS
+from dialogue.engine.lora_pairs import Projection
 
 Matrix = npt.NDArray[np.float32]
 Weights = Mapping[tuple[int, Projection], Matrix]

@@ -9,12 +9,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from dialogue.engine.adapter_files import CONFIG_FILE, WEIGHTS_FILE
-from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.adapters import BASE_HASH_KEY
 from dialogue.engine.base import AdapterRef
 from dialogue.engine.bench.model_cost import tensor_shapes
 from dialogue.engine.bench.workload import adapter_name
 from dialogue.engine.lora_gguf import ServedFiles, served_facts
+from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.model_files import ModelFiles
 
 RANK: Final = 8

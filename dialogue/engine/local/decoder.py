@@ -193,7 +193,7 @@ class DecoderEngine:
             adapter = load_adapter(Path(ref.path), self._facts(decoder))
         except AdapterRejected as error:
             raise AdapterRejected(f"adapter {ref.name}: {error}") from error
-        return LoadedAdapter(next(self._numbers), adapter, ref.scale * adapter.config.scaling)
+        return LoadedAdapter(next(self._numbers), adapter.pairs, adapter.config.r, ref.scale * adapter.config.scaling)
 
     def _facts(self, decoder: LoadedDecoder) -> BaseModelFacts:
         files = self._settings.files

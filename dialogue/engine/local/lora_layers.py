@@ -16,12 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
-from dialogue.engine.adapters import CheckedAdapter, LoraPair
 from dialogue.engine.local.matrix import Matrix
 from dialogue.engine.local.uploads import upload
-
-Place = tuple[int, Projection]  # a layer's number, and which of its linear parts
+from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, LoraPair, Place, Projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,8 @@ class LoadedAdapter:
     """An adapter, and what it is multiplied with."""
 
     number: int  # never used twice; 0 is the base model's
-    adapter: CheckedAdapter
+    pairs: Mapping[Place, LoraPair]
+    rank: int
     scale: float  # the reference's and the adapter's own together
 
 
@@ -96,9 +94,7 @@ class LoraLayers:
 
     def prepare(self, merged: LoadedAdapter | None, others: Sequence[LoadedAdapter]) -> LoraWeights:
         """Return the weights of these adapters. Only reads, so it may run in any thread."""
-        merged_weights = (
-            {} if merged is None else {place: self._merge(place, pair, merged.scale) for place, pair in merged.adapter.pairs.items()}
-        )
+        merged_weights = {} if merged is None else {place: self._merge(place, pair, merged.scale) for place, pair in merged.pairs.items()}
         return LoraWeights(
             merged=0 if merged is None else merged.number,
             weights=merged_weights,
@@ -196,14 +192,14 @@ def _block(layer: Any, projection: Projection) -> Any:
 
 
 def _touched(place: Place, adapters: Sequence[LoadedAdapter]) -> bool:
-    return any(place in each.adapter.pairs for each in adapters)
+    return any(place in each.pairs for each in adapters)
 
 
 def _side_by_side(place: Place, layer: _AdaptedLinear, adapters: Sequence[LoadedAdapter]) -> SideBySide:
     """Return all adapters' matrices; one that does not touch this part has zeros there."""
     outputs, inputs = layer.shape
-    pairs = [each.adapter.pairs.get(place) for each in adapters]
-    ranks = [each.adapter.config.r for each in adapters]
+    pairs = [each.pairs.get(place) for each in adapters]
+    ranks = [each.rank for each in adapters]
     parts_a = [torch.zeros(r, inputs) if pair is None else torch.from_numpy(pair.a) for pair, r in zip(pairs, ranks, strict=True)]
     parts_b = [torch.zeros(outputs, r) if pair is None else torch.from_numpy(pair.b) for pair, r in zip(pairs, ranks, strict=True)]
     device, dtype = layer.matrix.device, layer.matrix.dtype
@@ -212,12 +208,12 @@ def _side_by_side(place: Place, layer: _AdaptedLinear, adapters: Sequence[Loaded
 
 def _masks(adapters: Sequence[LoadedAdapter], like: Matrix) -> dict[int, torch.Tensor]:
     """Return for each adapter a row over all ranks: its scale at its own, 0 elsewhere."""
-    total = sum(each.adapter.config.r for each in adapters)
+    total = sum(each.rank for each in adapters)
     masks: dict[int, torch.Tensor] = {}
     start = 0
     for each in adapters:
         mask = torch.zeros(total)
-        mask[start : start + each.adapter.config.r] = each.scale
+        mask[start : start + each.rank] = each.scale
         masks[each.number] = mask.to(like.device, like.dtype)
-        start += each.adapter.config.r
+        start += each.rank
     return masks

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.adapters import (
     BASE_FORMS_KEY,
     BASE_HASH_KEY,
@@ -26,6 +25,7 @@ from dialogue.engine.adapters import (
     BaseModelFacts,
     tensor_name,
 )
+from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, Projection
 
 TINY = BaseModelFacts(
     architecture="llama",

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from dialogue.engine.adapter_schema import ATTENTION, FEED_FORWARD, Projection
 from dialogue.engine.adapters import BaseModelFacts, load_adapter
 from dialogue.engine.local.lora_layers import LoadedAdapter
+from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, Projection
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, random_tensors, write_adapter
 from tests.dialogue.engine.local.decoder_scene import Bench
 
@@ -23,4 +23,4 @@ def made(folder: Path, facts: BaseModelFacts, number: int) -> LoadedAdapter:
     rank, targets = RANKS[number - 1], TARGETS[number - 1]
     tensors = random_tensors(facts, targets, rank, seed=number, strength=0.5)
     adapter = load_adapter(write_adapter(folder, facts, targets=targets, rank=rank, tensors=tensors), facts)
-    return LoadedAdapter(number, adapter, scale=0.5 * number * adapter.config.scaling)
+    return LoadedAdapter(number, adapter.pairs, rank, scale=0.5 * number * adapter.config.scaling)

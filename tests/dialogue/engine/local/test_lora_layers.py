@@ -42,7 +42,7 @@ def test_the_update_is_what_peft_says(weights: Any, adapters: list[LoadedAdapter
     lora = Bench(weights).model.lora
     before = weights.model.layers[1].self_attn.q_proj.matrix.plain().clone()
     merged = lora.prepare(adapters[0], []).weights[1, "q_proj"].plain()
-    pair = adapters[0].adapter.pairs[1, "q_proj"]
+    pair = adapters[0].pairs[1, "q_proj"]
     np.testing.assert_allclose((merged - before).numpy(), adapters[0].scale * pair.b @ pair.a, atol=1e-5)
     assert torch.equal(weights.model.layers[1].self_attn.q_proj.matrix.plain(), before)
 
