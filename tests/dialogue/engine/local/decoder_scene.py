@@ -49,12 +49,12 @@ FAMILIES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 }
 
 
-def tiny_weights(family: str = "llama", **settings: Any) -> Any:
-    """Return a random model of a family, float32."""
+def tiny_weights(family: str = "llama", device: str = "cpu", dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
+    """Return a random model of a family, the same on every device."""
     kind, own = FAMILIES[family]
     torch.manual_seed(5)
     config = transformers.AutoConfig.for_model(kind, **_SIZES | dict(own) | settings)
-    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().to(device, dtype)
 
 
 def prompt_of(length: int) -> list[int]:
@@ -67,7 +67,12 @@ def generated(weights: Any, prompt: Sequence[int], count: int) -> list[int]:
     weights.set_attn_implementation("eager")
     with torch.inference_mode():
         made = weights.generate(
-            torch.tensor([list(prompt)]), max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0, suppress_tokens=[2]
+            torch.tensor([list(prompt)], device=weights.device),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            pad_token_id=0,
+            suppress_tokens=[2],
         )
     return made[0, len(prompt) :].tolist()
 
@@ -75,8 +80,8 @@ def generated(weights: Any, prompt: Sequence[int], count: int) -> list[int]:
 class Bench:
     """The engine's loop over one model."""
 
-    def __init__(self, weights: Any, *, places: int = 400, attention_over: AttentionOver | None = None) -> None:
-        self.model = DecoderModel(weights, KvStore(weights, places), attention_over)
+    def __init__(self, weights: Any, *, places: int = 400, attention_over: AttentionOver | None = None, graphs: bool = True) -> None:
+        self.model = DecoderModel(weights, KvStore(weights, places), attention_over, graphs=graphs)
         self.scheduler = Scheduler(SlotTable(places), Bounds(tokens=16, sequences=4))
         self.steps: list[Step] = []
 

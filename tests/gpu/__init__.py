@@ -1,0 +1,1 @@
+"""The correctness gates of the engine on torch, on a GPU."""
