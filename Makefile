@@ -10,8 +10,9 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt
 KILLS ?= 30
 MINUTES ?= 30
 SEED ?= 17
+GPU_PYTHON ?= python3
 
-.PHONY: help chat test demo-finetune test-crash soak lint format proof bench-storage catalogues constraints clean
+.PHONY: help chat test demo-finetune test-crash soak lint format proof bench-storage bench-gpu catalogues constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,6 +63,11 @@ proof: $(VENV)/.dev ## run every proof at the size that was promised and write d
 
 bench-storage: $(VENV)/.dev ## measure SQLite and PostgreSQL at 10^4, 10^5 and 10^6 turns
 	@$(BIN)/python -m tests.bench_storage $(ARGS)
+
+# A bare machine will do: no installation, no download, whatever python3 has of torch >= 2.11 and transformers >= 5.17.
+bench-gpu: ## the gates and the speed of the engine on torch on a GPU, in under 8 minutes (GPU_PYTHON=python3, ARGS=--help)
+	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir=. --confcutdir=tests/gpu -p no:cacheprovider -q tests/gpu
+	@$(GPU_PYTHON) -m dialogue.engine.bench.gpu $(ARGS)
 
 catalogues: $(VENV)/.dev ## compile the words for users after a change of a .po file
 	@$(BIN)/python -m tests.catalogues

@@ -12,9 +12,11 @@ plot              the pictures; needs matplotlib
 machine           processor, copy bandwidth, peak memory
 model_cost        what a decoding step must read
 random_adapters   LoRA of random weights, whose cost is that of trained ones
+device            what a CUDA device can do at most
+gpu               a bench of its own, for a bare GPU machine
 
 engine_arm        any engine of Kefu, with all that stands around it
-forgetful_arm     the one on torch without its prefix cache
+ablation_arm      the one on torch without one of its parts
 raw_arm           xllamacpp and nothing of Kefu
 url_arm           any server with OpenAI's completions
 generate_arm      transformers.generate, one by one and in padded batches; torch_model loads the model

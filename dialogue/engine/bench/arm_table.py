@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib import util
 from typing import Any, Final, Literal
 
+from dialogue.engine.bench.machine import has_cuda
 from dialogue.engine.bench.workload import ADAPTERS, LONG_PREFILL, MULTI_TURN, SINGLE, WORKLOADS
 from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import ConfigurationInvalid
@@ -20,7 +21,7 @@ class ArmKind:
     name: str
     says: str  # for people
     builder: str  # of `child.BUILDERS`
-    needs: Literal["", "torch", "gguf", "url"]
+    needs: Literal["", "torch", "cuda", "gguf", "url"]
     workloads: tuple[str, ...] = WORKLOADS
     batches: bool = True  # requests run together, as many as there are slots
     adapters: int = 0  # that it always has, whatever the workload; the first one answers everybody
@@ -35,7 +36,16 @@ ARMS: Final = (
     ArmKind("static", "transformers.generate in padded batches", "generate", "torch", options={"width": "slots"}),
     ArmKind("continuous", "transformers' continuous batching", "continuous", "torch", _NO_ADAPTERS),
     ArmKind("local", "Kefu's engine on torch", "engine", "torch", engine={"kind": "local"}),
-    ArmKind("local-uncached", "the same without its prefix cache", "forgetful", "torch", (MULTI_TURN,)),
+    ArmKind("local-uncached", "the same without its prefix cache", "ablation", "torch", (MULTI_TURN,), options={"without": "cache"}),
+    ArmKind("local-no-graphs", "the same without recorded steps", "ablation", "cuda", (SINGLE,), options={"without": "graphs"}),
+    ArmKind(
+        "local-no-overlap",
+        "the same, no step launched ahead",
+        "ablation",
+        "cuda",
+        (SINGLE,),
+        options={"without": "overlap"},
+    ),
     ArmKind(
         "local-unmerged", "the same, its one adapter beside the weights", "engine", "torch", (SINGLE,), adapters=2, engine={"kind": "local"}
     ),
@@ -48,7 +58,7 @@ ARMS: Final = (
 )
 BY_NAME: Final = {kind.name: kind for kind in ARMS}
 BASE_ARMS: Final = ("llamacpp", "raw")  # those of the base install
-OURS: Final = tuple(kind.name for kind in ARMS if kind.builder in {"engine", "forgetful"})
+OURS: Final = tuple(kind.name for kind in ARMS if kind.builder in {"engine", "ablation"})
 BASELINES: Final = tuple(kind.name for kind in ARMS if kind.name not in OURS)
 
 
@@ -73,6 +83,8 @@ def lacking(kind: ArmKind, files: ModelFiles | None, url: str, *, has: Has | Non
     has = has or (lambda library: util.find_spec(library) is not None)
     if missing := [library for library in TORCH_LIBRARIES if not has(library)]:
         return f"It needs {' and '.join(missing)}. Install it with: pip install 'kefu[torch]'"
+    if kind.needs == "cuda" and not has_cuda():
+        return "It needs a CUDA device: on a CPU the engine has no such part."
     return "" if files is not None else "It needs a model: let --model name one."
 
 

@@ -22,7 +22,7 @@ from dialogue.engine.child import bind_to_parent
 # Imported in the child alone: native libraries belong there.
 BUILDERS: Mapping[str, str] = {
     "engine": "dialogue.engine.bench.engine_arm:build",
-    "forgetful": "dialogue.engine.bench.forgetful_arm:build",
+    "ablation": "dialogue.engine.bench.ablation_arm:build",
     "raw": "dialogue.engine.bench.raw_arm:build",
     "url": "dialogue.engine.bench.url_arm:build",
     "generate": "dialogue.engine.bench.generate_arm:build",

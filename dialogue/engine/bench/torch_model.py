@@ -7,6 +7,7 @@ import peft
 import torch
 import transformers
 
+from dialogue.engine.bench.device import device_bandwidth
 from dialogue.engine.bench.settings import ArmSettings
 from dialogue.engine.local.dequantised import torch_folder
 from dialogue.errors import EngineUnavailable
@@ -48,17 +49,3 @@ def about(model: Any) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(model.device) if cuda else f"{torch.get_num_threads()} CPU threads",
         **({"bandwidth_bytes_per_s": device_bandwidth(model.device)} if cuda else {}),
     }
-
-
-def device_bandwidth(device: Any, size: int = 1 << 30, times: int = 20) -> float:
-    """Return the bytes that a copy on a CUDA device reads and writes a second."""
-    source = torch.empty(size, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    target.copy_(source)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(times):
-        target.copy_(source)
-    end.record()
-    torch.cuda.synchronize(device)
-    return 2 * size * times / (begin.elapsed_time(end) / 1000)

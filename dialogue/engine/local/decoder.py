@@ -24,17 +24,13 @@ from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, Generatio
 from dialogue.engine.cpu_cores import usable_cores
 from dialogue.engine.local.decoder_load import LoadedDecoder, Needs, load_decoder
 from dialogue.engine.local.decoder_reply import DecoderReply
-from dialogue.engine.local.decoder_worker import DecoderWorker
+from dialogue.engine.local.decoder_worker import STEP_TOKENS, DecoderWorker
 from dialogue.engine.local.lora_layers import LoadedAdapter, LoraWeights
 from dialogue.engine.local.scheduler import Bounds, Scheduler
 from dialogue.engine.local.slot_table import SlotTable
 from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable, RequestTooLong
 
-# Tokens of a step. On two cores a step of 128 takes a quarter of a second with the default model, hardly longer than one of 64, and
-# a cancelled request is noticed between two steps; 256 were not quicker. A GPU is not busy with fewer than some thousand.
-CPU_STEP_TOKENS = 128
-CUDA_STEP_TOKENS = 2048
 EXIT_DEVICE_ERROR = 70
 
 
@@ -146,10 +142,9 @@ class DecoderEngine:
             self._decoder = None
 
     def _made_worker(self, decoder: LoadedDecoder) -> DecoderWorker:
-        is_gpu = decoder.model.device.type == "cuda"
-        tokens = CUDA_STEP_TOKENS if is_gpu else CPU_STEP_TOKENS
-        scheduler = Scheduler(self._make_table(decoder.model.store.places), Bounds(tokens, self._settings.slots))
-        return DecoderWorker(decoder.model, scheduler, self._on_fatal, overlaps=is_gpu and self._settings.overlap)
+        kind = decoder.model.device.type
+        scheduler = Scheduler(self._make_table(decoder.model.store.places), Bounds(STEP_TOKENS[kind], self._settings.slots))
+        return DecoderWorker(decoder.model, scheduler, self._on_fatal, overlaps=kind == "cuda" and self._settings.overlap)
 
     def _begin(self, request: GenerationRequest) -> DecoderReply:
         """Hand a request to the worker, or refuse it."""

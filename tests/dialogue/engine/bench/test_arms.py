@@ -4,16 +4,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dialogue.config import EngineConfig
+from dialogue.engine.bench.ablation_arm import build as build_ablation
 from dialogue.engine.bench.continuous_arm import ContinuousArm
 from dialogue.engine.bench.drive import hold
 from dialogue.engine.bench.engine_arm import EngineArm
-from dialogue.engine.bench.forgetful_arm import build as build_forgetful
 from dialogue.engine.bench.generate_arm import GenerateArm
 from dialogue.engine.bench.random_adapters import write_adapters
 from dialogue.engine.bench.raw_arm import build as build_raw
@@ -112,7 +113,7 @@ async def test_the_engine_on_torch_without_its_cache(tmp_path: Path) -> None:
     local = EngineArm(build_decoder(local_spec(settings.engine, settings.files).arguments))
     talk = Conversation("a", PROMPT, 4, (OTHER,))
     runs: list[list[Sample]] = []
-    for arm in (local, build_forgetful(settings)):
+    for arm in (local, build_ablation(replace(settings, options={"without": "cache"}))):
         async with started(arm):
             runs.append(await hold(arm, [talk], load_codec(settings.files).encode))
     assert [sample.text for sample in runs[0]] == [sample.text for sample in runs[1]]

@@ -1,5 +1,4 @@
-"""Kefu's engine on torch without its prefix cache, to see what that is worth. It runs in the arm's own process, where its table of
-slots can be another one; what a child process costs is small beside a history that is computed again."""
+"""Kefu's engine on torch without one of its parts, to see what that is worth. It runs in the arm's own process, not in a child of it."""
 
 from dialogue.engine.bench.engine_arm import EngineArm
 from dialogue.engine.bench.settings import ArmSettings
@@ -19,7 +18,8 @@ class ForgetfulTable(SlotTable):
 
 
 def build(settings: ArmSettings) -> EngineArm:
-    """Return the arm. Raises EngineUnavailable."""
+    """Return the arm without the part that its options name: cache, graphs or overlap. Raises EngineUnavailable."""
+    lacks = settings.options["without"]
     engine, files = settings.engine, settings.files
     if files is None:
         raise EngineUnavailable("The engine local needs a model.")
@@ -30,5 +30,7 @@ def build(settings: ArmSettings) -> EngineArm:
         slots=engine.slots,
         threads=engine.threads or usable_cores(),
         cache_ram_mib=engine.cache_ram_mib,
+        graphs=lacks != "graphs",
+        overlap=lacks != "overlap",
     )
-    return EngineArm(DecoderEngine(terms, make_table=ForgetfulTable))
+    return EngineArm(DecoderEngine(terms, make_table=ForgetfulTable if lacks == "cache" else SlotTable))
