@@ -26,6 +26,7 @@ from dialogue.engine.local.decoder_load import LoadedDecoder, Needs, load_decode
 from dialogue.engine.local.decoder_reply import DecoderReply
 from dialogue.engine.local.decoder_worker import STEP_TOKENS, DecoderWorker
 from dialogue.engine.local.lora_layers import LoadedAdapter, LoraWeights
+from dialogue.engine.local.passing_thread import in_passing_thread
 from dialogue.engine.local.scheduler import Bounds, Scheduler
 from dialogue.engine.local.slot_table import SlotTable
 from dialogue.engine.model_files import ModelFiles
@@ -94,7 +95,7 @@ class DecoderEngine:
                 raise EngineUnavailable("the engine is closed")
             if self._worker is None:
                 torch.set_num_threads(self._settings.threads)
-                decoder = await asyncio.to_thread(_load, self._settings)
+                decoder = await in_passing_thread(_load, self._settings)
                 worker = self._made_worker(decoder)
                 worker.start()
                 try:
@@ -208,7 +209,7 @@ class DecoderEngine:
         """Let the worker compute with these, and with those that running requests began with. A single one is merged."""
         used = {reply.sequence.adapter for reply in self._replies} - {each.number for each in adapters}
         retired = [each for each in self._held if each.number in used]
-        weights = await asyncio.to_thread(_prepared, decoder, adapters, retired)
+        weights = await in_passing_thread(_prepared, decoder, adapters, retired)
         await worker.change(weights)
         self._held = (*adapters, *retired)
 

@@ -16,6 +16,7 @@ import torch
 from dialogue.engine.adapters import BaseModelFacts
 from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, GenerationEvent, GenerationFinished, GenerationRequest
 from dialogue.engine.cpu_cores import usable_cores
+from dialogue.engine.local.passing_thread import in_passing_thread
 from dialogue.engine.local.seq2seq_adapter import load_seq2seq_adapter, merged, seq2seq_facts
 from dialogue.engine.local.seq2seq_codec import Seq2SeqCodec
 from dialogue.engine.local.seq2seq_model import Seq2SeqModel, load_weights
@@ -75,8 +76,8 @@ class Seq2SeqEngine:
                 raise EngineUnavailable("the engine is closed")
             if self._loaded is None:
                 torch.set_num_threads(self._settings.threads)
-                loaded = await asyncio.to_thread(_load, self._settings.folder)
-                self._loaded = await asyncio.to_thread(self._with_adapters, loaded, self._adapters)
+                loaded = await in_passing_thread(_load, self._settings.folder)
+                self._loaded = await in_passing_thread(self._with_adapters, loaded, self._adapters)
                 self._worker.start()
             return self._info
 
@@ -102,7 +103,7 @@ class Seq2SeqEngine:
         """Make exactly these adapters available; what runs goes on with the one it has. Raises AdapterRejected."""
         async with self._changing:
             if self._loaded is not None and not self._closed:
-                self._loaded = await asyncio.to_thread(self._with_adapters, self._loaded, tuple(adapters))
+                self._loaded = await in_passing_thread(self._with_adapters, self._loaded, tuple(adapters))
             self._adapters = tuple(adapters)
 
     def health(self) -> EngineHealth:
