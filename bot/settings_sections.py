@@ -135,6 +135,9 @@ class EngineSection(Section):
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads. Unset: the physical cores, beyond which it gets slower.", examples=[4]
     )
+    weights: Literal["full", "int8"] = Field(
+        "full", description="int8: kind = local rounds weights to 8 bits, quicker on a CPU and a little less exact. For CPUs with VNNI."
+    )
     cache_ram_mib: int = Field(
         512, ge=0, le=1_048_576, description="MiB that keep conversations warm which have lost their slot; 0 = none."
     )

@@ -67,6 +67,7 @@ def local_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
         "context_tokens": min(config.context_tokens, files.context_tokens),
         "slots": config.slots,
         "threads": config.threads,
+        "weights": config.weights,
         "cache_ram_mib": config.cache_ram_mib,
         "cache_dir": str(config.cache_dir),
         "tokenizer_sha256": files.tokenizer_sha256,

@@ -54,10 +54,11 @@ def decoder_subject(terms: Terms, run: RunManifest) -> Subject:
         build = partial(build_float_engine, terms.engine, files, context_tokens=context, slots=1, kind=kind)
         return ServingForm(f"{kind}, {weights}", exact, build)
 
-    on_gpu = torch.cuda.is_available()  # where the engine on torch computes in bfloat16
+    full = "bfloat16" if torch.cuda.is_available() else "float32"
+    weights = full if terms.engine.weights == "full" else terms.engine.weights
     forms = [
         form("llamacpp", "float32", floats, exact=True),
-        form("local", "bfloat16" if on_gpu else "float32", base.files, exact=not on_gpu),
+        form("local", weights, base.files, exact=weights == "float32"),
     ]
     if base.files.path.is_file():
         forms.append(form("llamacpp", base.files.path.name, base.files, exact=False))

@@ -37,6 +37,7 @@ ARMS: Final = (
     ArmKind("continuous", "transformers' continuous batching", "continuous", "torch", _NO_ADAPTERS),
     ArmKind("local", "Kefu's engine on torch", "engine", "torch", engine={"kind": "local"}),
     ArmKind("local-uncached", "the same without its prefix cache", "ablation", "torch", (MULTI_TURN,), options={"without": "cache"}),
+    ArmKind("local-int8", "the same with weights in int8", "engine", "torch", (SINGLE,), engine={"kind": "local", "weights": "int8"}),
     ArmKind("local-no-graphs", "the same without recorded steps", "ablation", "cuda", (SINGLE,), options={"without": "graphs"}),
     ArmKind(
         "local-no-overlap",

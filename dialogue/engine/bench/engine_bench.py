@@ -37,6 +37,7 @@ from dialogue.engine.bench.workload import (
     work_tokens,
 )
 from dialogue.engine.cpu_cores import usable_cores
+from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import ConfigurationInvalid, EngineUnavailable
 
 PACKAGES: Final = ("kefu", "xllamacpp", "torch", "transformers", "peft")
@@ -249,12 +250,17 @@ def _costs(arms: Sequence[ArmKind], terms: Terms) -> dict[str, ModelCost]:
     files = terms.files
     if files is None:
         return {}
-    width = BFLOAT16_BYTES if has_cuda() else FLOAT32_BYTES
     return {
-        kind.name: torch_cost(files.path, width) if kind.needs == "torch" else gguf_cost(files.path)
+        kind.name: _torch_cost(kind, files) if kind.needs == "torch" else gguf_cost(files.path)
         for kind in arms
         if kind.needs in {"torch", "gguf"}
     }
+
+
+def _torch_cost(kind: ArmKind, files: ModelFiles) -> ModelCost:
+    width = BFLOAT16_BYTES if has_cuda() else FLOAT32_BYTES
+    cost = torch_cost(files.path, width)
+    return replace(cost, weight_bytes=cost.weight_bytes // width) if kind.engine.get("weights") == "int8" else cost
 
 
 def versions() -> dict[str, str]:

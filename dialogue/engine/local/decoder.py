@@ -22,7 +22,7 @@ import torch
 from dialogue.engine.adapters import BaseModelFacts, load_adapter
 from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, GenerationEvent, GenerationFinished, GenerationRequest
 from dialogue.engine.cpu_cores import usable_cores
-from dialogue.engine.local.decoder_load import LoadedDecoder, Needs, load_decoder
+from dialogue.engine.local.decoder_load import FULL, LoadedDecoder, Needs, load_decoder
 from dialogue.engine.local.decoder_reply import DecoderReply
 from dialogue.engine.local.decoder_worker import STEP_TOKENS, DecoderWorker
 from dialogue.engine.local.lora_layers import LoadedAdapter, LoraWeights
@@ -30,7 +30,7 @@ from dialogue.engine.local.passing_thread import in_passing_thread
 from dialogue.engine.local.scheduler import Bounds, Scheduler
 from dialogue.engine.local.slot_table import SlotTable
 from dialogue.engine.model_files import ModelFiles
-from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable, RequestTooLong
+from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable, ModelError, RequestTooLong
 
 EXIT_DEVICE_ERROR = 70
 
@@ -47,6 +47,7 @@ class DecoderSettings:
     cache_ram_mib: int  # for the KV of conversations that do not run; on a GPU it is the GPU's memory
     tokenizer_sha256: str = ""
     template_sha256: str = ""
+    weights: str = FULL  # or INT8
     graphs: bool = True  # on a GPU, replay recorded steps
     overlap: bool = True  # on a GPU, launch a step before the last one's tokens are read
 
@@ -217,7 +218,7 @@ class DecoderEngine:
 def build(arguments: Mapping[str, Any]) -> DecoderEngine:
     """Make an engine from plain JSON values, for a child process."""
     plain: dict[str, Any] = {
-        name: arguments[name] for name in ("context_tokens", "slots", "cache_ram_mib", "tokenizer_sha256", "template_sha256")
+        name: arguments[name] for name in ("context_tokens", "slots", "weights", "cache_ram_mib", "tokenizer_sha256", "template_sha256")
     }
     described: dict[str, Any] = dict(arguments["files"])
     paths: dict[str, Any] = {name: Path(described[name]) for name in ("path", "tokenizer_path")}
@@ -227,12 +228,12 @@ def build(arguments: Mapping[str, Any]) -> DecoderEngine:
 
 
 def _load(settings: DecoderSettings) -> LoadedDecoder:
-    needs = Needs(settings.context_tokens, settings.slots, settings.cache_ram_mib << 20, graphs=settings.graphs)
+    needs = Needs(settings.context_tokens, settings.slots, settings.cache_ram_mib << 20, settings.weights, graphs=settings.graphs)
     return load_decoder(settings.files, settings.cache_dir, needs)
 
 
 def _prepared(decoder: LoadedDecoder, adapters: Sequence[LoadedAdapter], retired: Sequence[LoadedAdapter]) -> LoraWeights:
-    """Return the weights of a set. Raises AdapterRejected when there is no memory for them."""
+    """Return the weights of a set. Raises AdapterRejected when there is no memory for them, or the model's files are gone."""
     try:
         if len(adapters) == 1:
             try:
@@ -242,6 +243,8 @@ def _prepared(decoder: LoadedDecoder, adapters: Sequence[LoadedAdapter], retired
         return decoder.model.lora.prepare(None, [*adapters, *retired])
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise AdapterRejected("there is no memory for these adapters") from error
+    except ModelError as error:  # of a model in int8, whose exact weights are read again
+        raise AdapterRejected(str(error)) from error
 
 
 def _end_process(error: Exception) -> None:

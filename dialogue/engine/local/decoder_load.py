@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +12,16 @@ import transformers
 from dialogue.engine.local.decoder_model import DecoderModel
 from dialogue.engine.local.decoder_trial import settle_attention
 from dialogue.engine.local.dequantised import first_line, torch_folder
+from dialogue.engine.local.int8_matrix import int8_works
 from dialogue.engine.local.kv_store import KvStore, bytes_per_token
+from dialogue.engine.local.lora_layers import round_weights
 from dialogue.engine.local.memory import is_out_of_memory
 from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import EngineUnavailable, ModelError
 from dialogue.tokenizer import CONFIG_NAME, Tokenizer, read_json
 
+FULL: Final = "full"
+INT8: Final = "int8"
 CODE_KEY: Final = "auto_map"  # by which transformers would find code in the folder
 STRETCHED_ROPE: Final = frozenset({"dynamic", "longrope"})  # they look at the longest position of a row, and ours holds many requests
 
@@ -38,17 +43,23 @@ class Needs:
     context_tokens: int  # of one request
     slots: int  # requests that run
     cache_bytes: int  # for the keys and values of conversations that do not
+    weights: str = FULL  # or INT8, on a CPU
     graphs: bool = True  # on a GPU, replay recorded steps
 
 
 def load_decoder(files: ModelFiles, cache_dir: Path, needs: Needs) -> LoadedDecoder:
-    """Load a model: in float32 on a CPU, in bfloat16 on a GPU. Takes seconds. Raises EngineUnavailable."""
+    """Load a model: in float32 or int8 on a CPU, in bfloat16 on a GPU. Takes seconds. Raises EngineUnavailable."""
     try:
         tokenizer = Tokenizer.load(files.tokenizer_path)
-        weights = load_weights(files.path if files.path.is_dir() else torch_folder(files, cache_dir))
+        folder = files.path if files.path.is_dir() else torch_folder(files, cache_dir)
+        weights = load_weights(folder)
     except ModelError as error:
         raise EngineUnavailable(str(error)) from error
+    if needs.weights == INT8:
+        _round(weights)
     model = DecoderModel(weights, _store(weights, needs), graphs=needs.graphs)
+    if needs.weights == INT8:
+        model.lora.merge_with(partial(load_weights, folder))
     settle_attention(model)
     return LoadedDecoder(
         model=model,
@@ -76,6 +87,15 @@ def load_weights(folder: Path) -> Any:
     if stretched := STRETCHED_ROPE & _rope_types(getattr(model.config, "rope_parameters", None) or {}):
         raise ModelError(f"The positions of the model in {folder} are stretched ({min(stretched)}), which depends on the other requests.")
     return model.eval().to(device)
+
+
+def _round(model: Any) -> None:
+    """Round the layers to int8. Raises EngineUnavailable where there is nothing to multiply them with: whoever asks for it has a reason."""
+    if model.device.type != "cpu":
+        raise EngineUnavailable('Weights in int8 are for CPUs. On a GPU let the setting engine.weights be "full".')
+    if not int8_works():
+        raise EngineUnavailable('This CPU or this torch does not multiply int8 rightly. Let the setting engine.weights be "full".')
+    round_weights(model)
 
 
 def _rope_types(parameters: Mapping[str, Any]) -> set[str]:

@@ -6,9 +6,12 @@
 
 The weights themselves never change. An adapter could be subtracted again instead of keeping a copy, but in bfloat16 what comes
 back is not what was there, and the base model's answers would depend on which adapters have been loaded.
+
+Layers may hold their weights in int8. A and B stay as they are; a merged copy is rounded once, from the sum with the exact weights,
+which are read again for it: twice rounded would be twice as wrong.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,7 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dialogue.engine.local.matrix import Matrix
+from dialogue.engine.local.int8_matrix import Int8Matrix, RoundedRows
+from dialogue.engine.local.matrix import AnyMatrix, Matrix, MatrixLinear
 from dialogue.engine.local.uploads import upload
 from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, LoraPair, Place, Projection
 
@@ -44,7 +48,7 @@ class LoraWeights:
     """What a set of adapters needs on the device. Made in any thread, installed between two steps."""
 
     merged: int = 0  # the number of the adapter that is merged; 0 = none
-    weights: Mapping[Place, Matrix] = field(default_factory=dict)  # of the merged one
+    weights: Mapping[Place, AnyMatrix] = field(default_factory=dict)  # of the merged one
     side_by_side: Mapping[Place, SideBySide] = field(default_factory=dict)
     masks: Mapping[int, torch.Tensor] = field(default_factory=dict)  # by number: the scale at the adapter's own ranks, else 0
 
@@ -74,18 +78,28 @@ class LoraLayers:
         """Put a layer that knows of adapters in the place of each of them, or of one from before."""
         self._choice = _Choice()
         self._weights = LoraWeights()
+        self._read_again: Callable[[], Any] | None = None
         self._device: torch.device = model.device
         self._layers = {place: _adapted(part, self._choice) for place, part in _linear_parts(model).items()}
         for (number, projection), layer in self._layers.items():
             setattr(_block(model.model.layers[number], projection), projection, layer)
+
+    def merge_with(self, read_again: Callable[[], Any]) -> None:
+        """Merge adapters with the weights of the model that this returns, because those of the layers have been rounded."""
+        self._read_again = read_again
 
     @property
     def shapes(self) -> dict[Projection, tuple[int, int]]:
         """(outputs, inputs) of the parts that all layers have, of the same size."""
         found: dict[Projection, set[tuple[int, int]]] = {}
         for (_, projection), layer in self._layers.items():
-            found.setdefault(projection, set()).add(layer.shape)
+            found.setdefault(projection, set()).add(layer.matrix.shape)
         return {projection: next(iter(sizes)) for projection, sizes in found.items() if len(sizes) == 1}
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether weights are in int8."""
+        return any(isinstance(layer.matrix, Int8Matrix) for layer in self._layers.values())
 
     @property
     def known(self) -> frozenset[int]:
@@ -94,10 +108,9 @@ class LoraLayers:
 
     def prepare(self, merged: LoadedAdapter | None, others: Sequence[LoadedAdapter]) -> LoraWeights:
         """Return the weights of these adapters. Only reads, so it may run in any thread."""
-        merged_weights = {} if merged is None else {place: self._merge(place, pair, merged.scale) for place, pair in merged.pairs.items()}
         return LoraWeights(
             merged=0 if merged is None else merged.number,
-            weights=merged_weights,
+            weights={} if merged is None else self._merge(merged),
             side_by_side={place: _side_by_side(place, layer, others) for place, layer in self._layers.items() if _touched(place, others)},
             masks=_masks(others, next(iter(self._layers.values())).matrix),
         )
@@ -141,21 +154,19 @@ class LoraLayers:
         self._choice.all_merged, self._choice.merged = mode is LoraMode.MERGED, None
         self._choice.mask = mask
 
-    def _merge(self, place: Place, pair: LoraPair, scale: float) -> Matrix:
-        weight = self._layers[place].matrix.plain()
-        a, b = (torch.from_numpy(matrix).to(weight.device) for matrix in (pair.a, pair.b))
-        return Matrix((weight.float() + scale * (b @ a)).to(weight.dtype))
+    def _merge(self, adapter: LoadedAdapter) -> dict[Place, AnyMatrix]:
+        exact = _linear_parts(self._read_again()) if self._read_again is not None else self._layers
+        return {
+            place: self._layers[place].matrix.like(_sum(_plain(exact[place]), pair, adapter.scale)) for place, pair in adapter.pairs.items()
+        }
 
 
-class _AdaptedLinear(nn.Module):
+class _AdaptedLinear(MatrixLinear):
     """A linear part of a layer, (1, tokens, inputs) → (1, tokens, outputs)."""
 
-    def __init__(self, matrix: Matrix, bias: torch.Tensor | None, shape: tuple[int, int], choice: _Choice) -> None:
-        super().__init__()
-        self.matrix = matrix
-        self.bias = bias
-        self.shape = shape  # outputs, inputs
-        self.merged: Matrix | None = None
+    def __init__(self, matrix: AnyMatrix, bias: torch.Tensor | None, choice: _Choice) -> None:
+        super().__init__(matrix, bias)
+        self.merged: AnyMatrix | None = None
         self.side_by_side: SideBySide | None = None
         self._choice = choice
 
@@ -171,20 +182,37 @@ class _AdaptedLinear(nn.Module):
         return result
 
 
-def _adapted(part: "nn.Linear | _AdaptedLinear", choice: _Choice) -> "_AdaptedLinear":
-    if isinstance(part, _AdaptedLinear):
-        return _AdaptedLinear(part.matrix, part.bias, part.shape, choice)
-    return _AdaptedLinear(Matrix(part.weight), part.bias, (part.out_features, part.in_features), choice)
+def round_weights(model: Any) -> None:
+    """Round the weights of all linear parts that can carry LoRA, and of the head, to int8, one after the other."""
+    rows = RoundedRows()
+    for (number, projection), part in _linear_parts(model).items():
+        setattr(_block(model.model.layers[number], projection), projection, MatrixLinear(Int8Matrix(_plain(part), rows), part.bias))
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(MatrixLinear(Int8Matrix(_plain(head), rows), head.bias))
 
 
-def _linear_parts(model: Any) -> "dict[Place, nn.Linear | _AdaptedLinear]":
+def _adapted(part: nn.Linear | MatrixLinear, choice: _Choice) -> _AdaptedLinear:
+    return _AdaptedLinear(part.matrix if isinstance(part, MatrixLinear) else Matrix(part.weight), part.bias, choice)
+
+
+def _linear_parts(model: Any) -> dict[Place, nn.Linear | MatrixLinear]:
     """Return the linear parts of all layers that can carry LoRA."""
     return {
         (number, projection): part
         for number, layer in enumerate(model.model.layers)
         for projection in (*ATTENTION, *FEED_FORWARD)
-        if isinstance(part := getattr(_block(layer, projection), projection, None), nn.Linear | _AdaptedLinear)
+        if isinstance(part := getattr(_block(layer, projection), projection, None), nn.Linear | MatrixLinear)
     }
+
+
+def _plain(part: nn.Linear | MatrixLinear) -> torch.Tensor:
+    return part.matrix.plain() if isinstance(part, MatrixLinear) else part.weight.detach()
+
+
+def _sum(weight: torch.Tensor, pair: LoraPair, scale: float) -> torch.Tensor:
+    """Return W + scale · B A."""
+    a, b = (torch.from_numpy(matrix).to(weight.device) for matrix in (pair.a, pair.b))
+    return (weight.float() + scale * (b @ a)).to(weight.dtype)
 
 
 def _block(layer: Any, projection: Projection) -> Any:
@@ -197,7 +225,7 @@ def _touched(place: Place, adapters: Sequence[LoadedAdapter]) -> bool:
 
 def _side_by_side(place: Place, layer: _AdaptedLinear, adapters: Sequence[LoadedAdapter]) -> SideBySide:
     """Return all adapters' matrices; one that does not touch this part has zeros there."""
-    outputs, inputs = layer.shape
+    outputs, inputs = layer.matrix.shape
     pairs = [each.pairs.get(place) for each in adapters]
     ranks = [each.rank for each in adapters]
     parts_a = [torch.zeros(r, inputs) if pair is None else torch.from_numpy(pair.a) for pair, r in zip(pairs, ranks, strict=True)]
@@ -206,7 +234,7 @@ def _side_by_side(place: Place, layer: _AdaptedLinear, adapters: Sequence[Loaded
     return SideBySide(Matrix(torch.cat(parts_a).to(device, dtype)), Matrix(torch.cat(parts_b, dim=1).to(device, dtype)))
 
 
-def _masks(adapters: Sequence[LoadedAdapter], like: Matrix) -> dict[int, torch.Tensor]:
+def _masks(adapters: Sequence[LoadedAdapter], like: AnyMatrix) -> dict[int, torch.Tensor]:
     """Return for each adapter a row over all ranks: its scale at its own, 0 elsewhere."""
     total = sum(each.rank for each in adapters)
     masks: dict[int, torch.Tensor] = {}

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dialogue.engine.local.int8_matrix import Int8Matrix
+
 TRIAL_SHAPE = (5, 3, 7)  # rows, inputs, outputs
 
 
@@ -23,7 +25,12 @@ class Matrix:
         self._is_packed = weight.dtype == torch.float32 and not weight.is_cuda and onednn_packs()
         self._weight = _packed(weight) if self._is_packed else weight
         self.dtype = weight.dtype
+        self.shape: tuple[int, int] = (weight.shape[0], weight.shape[1])
         self.device: torch.device = weight.device
+
+    def like(self, weight: torch.Tensor) -> "Matrix":
+        """Return another weight, laid out in the same way."""
+        return Matrix(weight)
 
     def plain(self) -> torch.Tensor:
         """Return the weight as it was given, bit by bit."""
@@ -36,13 +43,16 @@ class Matrix:
         return _multiplied(rows, self._weight, bias)
 
 
-class MatrixLinear(nn.Module):
-    """A linear layer whose weight is a `Matrix`."""
+AnyMatrix = Matrix | Int8Matrix
 
-    def __init__(self, linear: nn.Linear) -> None:
+
+class MatrixLinear(nn.Module):
+    """A linear layer that multiplies by a matrix in some layout."""
+
+    def __init__(self, matrix: AnyMatrix, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.matrix = Matrix(linear.weight)
-        self.bias = linear.bias
+        self.matrix = matrix
+        self.bias = bias
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(…, inputs) → (…, outputs)."""
@@ -53,7 +63,7 @@ def quicken_head(model: Any) -> None:
     """Let a model compute its logits with a `Matrix`. Harmless when it does."""
     head = model.get_output_embeddings()
     if type(head) is nn.Linear:
-        model.set_output_embeddings(MatrixLinear(head))
+        model.set_output_embeddings(MatrixLinear(Matrix(head.weight), head.bias))
 
 
 @cache

@@ -140,6 +140,7 @@ def test_local(config: EngineConfig, tmp_path: Path) -> None:
     spec = local_spec(config, files)
     assert json.loads(json.dumps(spec.arguments))["files"]["path"] == str(files.path)
     assert spec.arguments["template_sha256"] == files.template_sha256
+    assert [local_spec(replace(config, weights=weights), files).arguments["weights"] for weights in ("full", "int8")] == ["full", "int8"]
     assert not spec.adapters_at_start
     assert not build_engine(replace(config, kind="local"), files).health().ready
 
