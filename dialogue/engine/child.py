@@ -33,6 +33,10 @@ from dialogue.engine.wire import (
 )
 
 EXIT_OUT_OF_MEMORY = errno.ENOMEM
+# How long OpenMP's threads wait at a barrier before they sleep. By default it is milliseconds: as soon as something else wants one of
+# two cores, torch's steps of the default model then take up to ten times as long, with this twice to three times. On a quiet machine
+# they take the same; with 1000, which is best for llama.cpp (it sets its own), torch's many small products wait too often.
+SPIN_COUNT = "2000"
 PR_SET_PDEATHSIG = 1
 
 
@@ -189,6 +193,7 @@ def main() -> None:
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
     bind_to_parent(parent)
     shield_process()
+    os.putenv("GOMP_SPINCOUNT", SPIN_COUNT)  # read when an engine's library is loaded
     asyncio.run(serve(fd))
 
 
