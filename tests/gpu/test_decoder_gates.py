@@ -2,18 +2,17 @@
 
 from typing import Any, Final
 
-import numpy as np
 import pytest
 import torch
 
+from dialogue.engine.bench.gpu.arms import random_adapter
 from dialogue.engine.local.decoder_model import DecoderModel
 from dialogue.engine.local.decoder_trial import TOLERANCE, check_alike, settle_attention
 from dialogue.engine.local.kv_store import KvStore
 from dialogue.engine.local.lora_layers import LoadedAdapter, LoraWeights
 from dialogue.engine.local.scheduler import Bounds, Sequence
 from dialogue.engine.local.varlen_attention import OverSlots
-from dialogue.engine.lora_pairs import ATTENTION, FEED_FORWARD, LoraPair, Place
-from tests.dialogue.engine.local.decoder_scene import FAMILIES, Bench, generated, prompt_of, tiny_weights
+from tests.dialogue.engine.local.decoder_scene import FAMILIES, Bench, alone_and_together, generated, prompt_of, tiny_weights
 
 PROMPTS: Final = [prompt_of(length) for length in (1, 9, 21, 30)]
 CAPPED: Final = "gemma2"  # its attention has a soft cap, which FlashAttention does not know
@@ -38,8 +37,8 @@ def test_greedy_is_what_transformers_generates(weights: Any) -> None:
 
 def test_a_batch_changes_no_reply(weights: Any) -> None:
     """Among others a request gets the reply that it gets alone."""
-    alone = [Bench(weights).run(Sequence(list(prompt)))[0] for prompt in PROMPTS]
-    assert Bench(weights).run(*sequences()) == alone
+    alone, together = alone_and_together(weights, PROMPTS)
+    assert together == alone
 
 
 def test_the_cache_changes_no_reply(weights: Any) -> None:
@@ -59,20 +58,9 @@ def test_an_interruption_changes_no_reply(weights: Any) -> None:
 
 
 def adapters(weights: Any) -> list[LoadedAdapter]:
-    """Two random adapters on all linear parts."""
-    shapes = Bench(weights).model.lora.shapes
-    numbers = np.random.default_rng(3)
-
-    def made(number: int, rank: int) -> LoadedAdapter:
-        pairs: dict[Place, LoraPair] = {}
-        for layer in range(weights.config.num_hidden_layers):
-            for name in (*ATTENTION, *FEED_FORWARD):
-                outputs, inputs = shapes[name]
-                a, b = numbers.standard_normal((rank, inputs), np.float32), numbers.standard_normal((outputs, rank), np.float32)
-                pairs[layer, name] = LoraPair(0.3 * a, 0.3 * b)
-        return LoadedAdapter(number, pairs, rank, scale=0.7)
-
-    return [made(1, 4), made(2, 8)]
+    """Two random adapters on all linear parts, strong enough to change what is said."""
+    model = Bench(weights).model
+    return [random_adapter(model, number, rank=rank, strength=1.0) for number, rank in ((1, 4), (2, 8))]
 
 
 def test_mixed_adapters_say_what_each_says_alone(weights: Any) -> None:

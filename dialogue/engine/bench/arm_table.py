@@ -28,6 +28,11 @@ class ArmKind:
     engine: Mapping[str, Any] = field(default_factory=dict)  # changes of the engine's settings
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def on_torch(self) -> bool:
+        """Whether torch computes."""
+        return self.needs in {"torch", "cuda"}
+
 
 _NO_ADAPTERS: Final = (SINGLE, MULTI_TURN, LONG_PREFILL)
 

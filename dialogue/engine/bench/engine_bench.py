@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,6 @@ from dialogue.engine.bench.workload import (
     work_tokens,
 )
 from dialogue.engine.cpu_cores import usable_cores
-from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import ConfigurationInvalid, EngineUnavailable
 
 PACKAGES: Final = ("kefu", "xllamacpp", "torch", "transformers", "peft")
@@ -213,7 +213,7 @@ class _Bench:
 
     def _bandwidth(self, kind: ArmKind) -> float | None:
         """Return what memory can do where an arm computes; what a device can, an arm on torch has measured."""
-        if kind.needs == "torch" and has_cuda():
+        if kind.on_torch and has_cuda():
             return next((about["bandwidth_bytes_per_s"] for about in self._fleet.about.values() if "bandwidth_bytes_per_s" in about), None)
         return self._record.bandwidths[-1]
 
@@ -250,17 +250,17 @@ def _costs(arms: Sequence[ArmKind], terms: Terms) -> dict[str, ModelCost]:
     files = terms.files
     if files is None:
         return {}
-    return {
-        kind.name: _torch_cost(kind, files) if kind.needs == "torch" else gguf_cost(files.path)
-        for kind in arms
-        if kind.needs in {"torch", "gguf"}
-    }
-
-
-def _torch_cost(kind: ArmKind, files: ModelFiles) -> ModelCost:
     width = BFLOAT16_BYTES if has_cuda() else FLOAT32_BYTES
-    cost = torch_cost(files.path, width)
-    return replace(cost, weight_bytes=cost.weight_bytes // width) if kind.engine.get("weights") == "int8" else cost
+    on_torch = cache(lambda: torch_cost(files.path, width))  # either one reads the whole file, once for all arms
+    on_llamacpp = cache(lambda: gguf_cost(files.path))
+
+    def cost(kind: ArmKind) -> ModelCost:
+        if not kind.on_torch:
+            return on_llamacpp()
+        as_int8 = kind.engine.get("weights") == "int8"
+        return replace(on_torch(), weight_bytes=on_torch().weight_bytes // width) if as_int8 else on_torch()
+
+    return {kind.name: cost(kind) for kind in arms if kind.on_torch or kind.needs == "gguf"}
 
 
 def versions() -> dict[str, str]:

@@ -217,14 +217,18 @@ class DecoderEngine:
 
 def build(arguments: Mapping[str, Any]) -> DecoderEngine:
     """Make an engine from plain JSON values, for a child process."""
+    return DecoderEngine(settings_of(arguments), on_fatal=_end_process)
+
+
+def settings_of(arguments: Mapping[str, Any]) -> DecoderSettings:
+    """Return what plain JSON values, those of `factory.local_spec`, say."""
     plain: dict[str, Any] = {
         name: arguments[name] for name in ("context_tokens", "slots", "weights", "cache_ram_mib", "tokenizer_sha256", "template_sha256")
     }
     described: dict[str, Any] = dict(arguments["files"])
     paths: dict[str, Any] = {name: Path(described[name]) for name in ("path", "tokenizer_path")}
     files = ModelFiles(**described | paths)
-    settings = DecoderSettings(files, Path(arguments["cache_dir"]), threads=arguments["threads"] or usable_cores(), **plain)
-    return DecoderEngine(settings, on_fatal=_end_process)
+    return DecoderSettings(files, Path(arguments["cache_dir"]), threads=arguments["threads"] or usable_cores(), **plain)
 
 
 def _load(settings: DecoderSettings) -> LoadedDecoder:

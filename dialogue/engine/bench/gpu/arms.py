@@ -167,16 +167,16 @@ def opened(model: Any, way: Way, users: int, tokens_each: int) -> EngineArm | Ge
     return GenerateArm(model, way) if way.batch else EngineArm(model, way, users, tokens_each)
 
 
-def random_adapter(decoder: DecoderModel, number: int) -> LoadedAdapter:
-    """Return an adapter on all linear parts whose update is small."""
-    numbers = np.random.default_rng(number)
+def random_adapter(decoder: DecoderModel, number: int, *, rank: int = RANK, strength: float = 0.001) -> LoadedAdapter:
+    """Return an adapter on all linear parts. `strength` is that of its update."""
+    numbers, shapes = np.random.default_rng(number), decoder.lora.shapes
     pairs: dict[Place, LoraPair] = {}
     for layer in range(decoder.model.config.num_hidden_layers):
         for name in (*ATTENTION, *FEED_FORWARD):
-            outputs, inputs = decoder.lora.shapes[name]
-            a, b = numbers.random((RANK, inputs), np.float32), numbers.random((outputs, RANK), np.float32)
-            pairs[layer, name] = LoraPair(a - 0.5, 0.001 * (b - 0.5))
-    return LoadedAdapter(number, pairs, RANK, scale=1.0)
+            outputs, inputs = shapes[name]
+            a, b = numbers.random((rank, inputs), np.float32), numbers.random((outputs, rank), np.float32)
+            pairs[layer, name] = LoraPair(a - 0.5, strength * (b - 0.5))
+    return LoadedAdapter(number, pairs, rank, scale=1.0)
 
 
 def _text(tokens: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from dialogue.engine.bench.metrics import ModelCost
+from dialogue.engine.local.kv_store import bytes_per_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,7 @@ def random_model(shape: Shape, device: str, seed: int) -> Any:
 
 def cost(model: Any) -> ModelCost:
     """Return the bytes that a decoding step must at least read: all matrices, and the KV of each token before."""
-    config = model.config
     weights = sum(parameter.numel() * parameter.itemsize for parameter in model.parameters())
-    if not config.tie_word_embeddings:  # of the embedding one row is read for each token
+    if not model.config.tie_word_embeddings:  # of the embedding one row is read for each token
         weights -= model.get_input_embeddings().weight.numel() * model.dtype.itemsize
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return ModelCost(weights, 2 * config.num_hidden_layers * config.num_key_value_heads * size * model.dtype.itemsize)
+    return ModelCost(weights, bytes_per_token(model))

@@ -13,6 +13,7 @@ import pytest
 
 from dialogue.config import EngineConfig
 from dialogue.engine.base import AdapterRef
+from dialogue.engine.bench import arm_table
 from dialogue.engine.bench.arm_process import arm_process
 from dialogue.engine.bench.arm_table import ARMS, BASE_ARMS, BY_NAME, ArmKind, chosen, lacking
 from dialogue.engine.bench.engine_bench import Plan, Progress, run_bench, schedule
@@ -164,6 +165,14 @@ GGUF = ModelFiles("tiny", Path("tiny.gguf"), "", Path("tokenizer.json"), "", 204
 def test_what_an_arm_lacks_is_a_sentence(name: str, files: ModelFiles | None, libraries: Sequence[str], said: str) -> None:
     """Torch that is not installed, a folder in the place of a GGUF file, a server that nobody named: each says what to do."""
     assert said in lacking(BY_NAME[name], files, "", has=lambda library: library in libraries)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_parts_of_a_gpu_are_measured_on_one(monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
+    """Recorded and overlapped steps are left out without a CUDA device, and the reason says so."""
+    monkeypatch.setattr(arm_table, "has_cuda", lambda: here)
+    said = lacking(BY_NAME["local-no-graphs"], GGUF, "", has=lambda _: True)
+    assert ("CUDA" in said, bool(said)) == (not here, not here)
 
 
 def test_the_base_install_has_its_arms() -> None:

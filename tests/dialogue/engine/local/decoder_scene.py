@@ -77,6 +77,15 @@ def generated(weights: Any, prompt: Sequence[int], count: int) -> list[int]:
     return made[0, len(prompt) :].tolist()
 
 
+def noise(*shape: int) -> torch.Tensor:
+    """Return random values, the same for the same shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def no_mask(*_: object) -> None:
+    """In the place of `span_attention.mask_of`: let every token see every other one of its request."""
+
+
 class Bench:
     """The engine's loop over one model."""
 
@@ -119,6 +128,14 @@ class Bench:
             sequence.tokens.append(token)
             if len(sequence.tokens) == prompts[sequence] + count:
                 self.scheduler.end(sequence)
+
+
+def alone_and_together(
+    weights: Any, prompts: Sequence[Sequence[int]], sampling: SamplingParams = GREEDY
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the replies that each prompt gets by itself, and those that all of them get in one batch, read in other pieces."""
+    alone = [Bench(weights).run(Running(list(prompt)), sampling=sampling)[0] for prompt in prompts]
+    return alone, Bench(weights).run(*(Running(list(prompt)) for prompt in prompts), sampling=sampling)
 
 
 def _point(place: int) -> float:

@@ -13,7 +13,17 @@ from dialogue.engine.local.scheduler import Sequence
 from dialogue.engine.local.span_attention import over_spans
 from dialogue.engine.local.varlen_attention import OverSlots
 from dialogue.errors import EngineUnavailable
-from tests.dialogue.engine.local.decoder_scene import FAMILIES, GREEDY, Bench, documented_varlen, generated, prompt_of, tiny_weights
+from tests.dialogue.engine.local.decoder_scene import (
+    FAMILIES,
+    GREEDY,
+    Bench,
+    alone_and_together,
+    documented_varlen,
+    generated,
+    no_mask,
+    prompt_of,
+    tiny_weights,
+)
 
 PROMPTS = [prompt_of(length) for length in (1, 9, 21, 30)]
 WARM = replace(GREEDY, temperature=0.8, top_p=0.9, top_k=20, repetition_penalty=1.2)
@@ -34,8 +44,8 @@ def test_greedy_is_what_transformers_generates(weights: Any) -> None:
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "drawn"])
 def test_a_batch_changes_no_reply(weights: Any, sampling: Any) -> None:
     """Among others a request gets the reply that it gets alone, whatever it is drawn with."""
-    alone = [Bench(weights).run(Sequence(list(prompt)), sampling=sampling)[0] for prompt in PROMPTS]
-    assert Bench(weights).run(*map(Sequence, map(list, PROMPTS)), sampling=sampling) == alone
+    alone, together = alone_and_together(weights, PROMPTS, sampling)
+    assert together == alone
 
 
 def test_the_cache_changes_no_reply(weights: Any) -> None:
@@ -75,10 +85,6 @@ def test_a_model_with_another_attention_is_not_served(monkeypatch: pytest.Monkey
     monkeypatch.setattr(span_attention, "mask_of", no_mask)
     with pytest.raises(EngineUnavailable, match="does not say over slots what it says by itself"):
         check_alike(bench.model)
-
-
-def no_mask(*_: object) -> None:
-    """Let every token see every other one of its request."""
 
 
 def test_what_the_attention_does_not_know_is_refused() -> None:

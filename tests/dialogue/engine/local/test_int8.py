@@ -26,8 +26,7 @@ from dialogue.engine.models import pull
 from dialogue.errors import AdapterRejected, EngineUnavailable
 from tests.dialogue.engine.adapter_folders import EVERY_PROJECTION, write_adapter
 from tests.dialogue.engine.local.adapter_scene import facts_of, made
-from tests.dialogue.engine.local.decoder_scene import GREEDY, Bench, prompt_of, tiny_weights
-from tests.dialogue.engine.local.test_decoder_gates import no_mask
+from tests.dialogue.engine.local.decoder_scene import GREEDY, Bench, alone_and_together, no_mask, noise, prompt_of, tiny_weights
 from tests.fakes.tiny_decoder import write_tiny_decoder
 from tests.fakes.tiny_gguf import tiny_model
 
@@ -39,10 +38,6 @@ WARM = replace(GREEDY, temperature=0.8, top_p=0.9, top_k=20, repetition_penalty=
 SIZES = st.integers(1, 70)
 
 
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
 def rounded(weight: torch.Tensor) -> Int8Matrix:
     return Int8Matrix(weight, RoundedRows())
 
@@ -51,8 +46,8 @@ def rounded(weight: torch.Tensor) -> Int8Matrix:
 @settings(max_examples=60, deadline=None)
 def test_a_product_is_that_of_the_rounded_weight(rows: int, inputs: int, outputs: int, has_bias: bool) -> None:
     """For any number of rows, none included, what is lost of them is lost in the fifth digit; the same rows again give the same."""
-    values, matrix = random(1, rows, inputs), rounded(random(outputs, inputs))
-    bias = random(outputs) if has_bias else None
+    values, matrix = noise(1, rows, inputs), rounded(noise(outputs, inputs))
+    bias = noise(outputs) if has_bias else None
     wanted = functional.linear(values, matrix.plain(), bias)
     with torch.inference_mode():
         for _ in range(2):
@@ -63,7 +58,7 @@ def test_a_product_is_that_of_the_rounded_weight(rows: int, inputs: int, outputs
 @settings(max_examples=30, deadline=None)
 def test_a_weight_is_rounded_to_the_nearest_step(inputs: int, outputs: int) -> None:
     """Each number moves by half a step of its own output at most."""
-    weight = random(outputs, inputs)
+    weight = noise(outputs, inputs)
     steps = weight.abs().amax(1, keepdim=True) / 127
     assert ((rounded(weight).plain() - weight).abs() <= steps * 0.501).all()
 
@@ -72,8 +67,8 @@ def test_a_weight_is_rounded_to_the_nearest_step(inputs: int, outputs: int) -> N
 @settings(max_examples=40, deadline=None)
 def test_a_row_knows_of_no_other_row(rows: int, inputs: int, loud: float) -> None:
     """Beside rows that are silent or a million times as loud, a row's product is what it is alone, bit by bit."""
-    values, matrix = random(1, rows, inputs), rounded(random(13, inputs))
-    company = torch.cat((values, loud * random(1, 5, inputs)), dim=1)
+    values, matrix = noise(1, rows, inputs), rounded(noise(13, inputs))
+    company = torch.cat((values, loud * noise(1, 5, inputs)), dim=1)
     with torch.inference_mode():
         together = matrix.product(company)
         for row in range(rows):
@@ -124,8 +119,8 @@ def weights(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "drawn"])
 def test_a_batch_changes_no_reply(weights: Any, sampling: Any) -> None:
     """Among others, its prompt read in other pieces, a request gets the reply that it gets alone."""
-    alone = [Bench(weights).run(Sequence(list(prompt)), sampling=sampling)[0] for prompt in PROMPTS]
-    assert Bench(weights).run(*map(Sequence, map(list, PROMPTS)), sampling=sampling) == alone
+    alone, together = alone_and_together(weights, PROMPTS, sampling)
+    assert together == alone
 
 
 def test_the_cache_changes_no_reply(weights: Any) -> None:

@@ -11,13 +11,9 @@ from torch.nn import functional
 
 from dialogue.engine.local import matrix
 from dialogue.engine.local.matrix import Matrix, onednn_packs, quicken_head
-from tests.dialogue.engine.local.decoder_scene import tiny_weights
+from tests.dialogue.engine.local.decoder_scene import noise, tiny_weights
 
 SIZES = st.integers(1, 70)
-
-
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 @pytest.fixture(params=["packed", "plain"])
@@ -36,8 +32,8 @@ def test_a_product_is_that_of_a_linear_layer() -> None:
     @given(st.integers(0, 40), SIZES, SIZES, st.booleans())
     @settings(max_examples=60, deadline=None)
     def holds(rows: int, inputs: int, outputs: int, has_bias: bool) -> None:
-        values, weight = random(1, rows, inputs), random(outputs, inputs)
-        bias = random(outputs) if has_bias else None
+        values, weight = noise(1, rows, inputs), noise(outputs, inputs)
+        bias = noise(outputs) if has_bias else None
         packed = Matrix(weight)
         with torch.inference_mode():
             torch.testing.assert_close(packed.product(values, bias), functional.linear(values, weight, bias), atol=1e-4, rtol=1e-4)
@@ -48,7 +44,7 @@ def test_a_product_is_that_of_a_linear_layer() -> None:
 
 def test_bfloat16_stays_as_it_is() -> None:
     """Only float32 is laid out anew: a product of another type is that of a linear layer, bit by bit."""
-    values, weight = random(4, 9).bfloat16(), random(6, 9).bfloat16()
+    values, weight = noise(4, 9).bfloat16(), noise(6, 9).bfloat16()
     assert torch.equal(Matrix(weight).product(values), functional.linear(values, weight))
 
 
