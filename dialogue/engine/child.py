@@ -164,6 +164,11 @@ def bind_to_parent(parent: int) -> None:
         os._exit(0)
 
 
+def shorten_waits() -> None:
+    """Let OpenMP's threads sleep soon. To be called before an engine's library is loaded."""
+    os.putenv("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
 def shield_process() -> None:
     """Leave signals of the terminal and the service manager to the parent, and write no memory with texts to a disk."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -193,7 +198,7 @@ def main() -> None:
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
     bind_to_parent(parent)
     shield_process()
-    os.putenv("GOMP_SPINCOUNT", SPIN_COUNT)  # read when an engine's library is loaded
+    shorten_waits()
     asyncio.run(serve(fd))
 
 

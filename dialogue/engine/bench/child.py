@@ -17,7 +17,7 @@ from dialogue.engine.bench.drive import hold
 from dialogue.engine.bench.machine import peak_memory_mib
 from dialogue.engine.bench.samples import Arm
 from dialogue.engine.bench.settings import CONVERSATIONS, SAMPLES, SETTINGS, ArmSettings, load_codec
-from dialogue.engine.child import bind_to_parent
+from dialogue.engine.child import bind_to_parent, shorten_waits
 
 # Imported in the child alone: native libraries belong there.
 BUILDERS: Mapping[str, str] = {
@@ -83,6 +83,7 @@ def main() -> None:
     bind_to_parent(int(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes where nobody reads JSON
+    shorten_waits()  # as in the engine's own child process, so that no arm is better off on a busy machine
     asyncio.run(serve(sys.stdin, answers))
     os._exit(0)
 

@@ -14,6 +14,7 @@ import transformers
 from dialogue.engine.bench.samples import Answer, Ask
 from dialogue.engine.bench.settings import ArmSettings, load_codec
 from dialogue.engine.bench.torch_model import about, load_model
+from dialogue.engine.local.passing_thread import in_passing_thread
 from dialogue.errors import EngineUnavailable
 
 PAGE_TOKENS = 32  # of the cache on a CPU
@@ -30,7 +31,7 @@ class ContinuousArm:
         self._numbers = itertools.count()
 
     async def start(self) -> dict[str, Any]:
-        model = await asyncio.to_thread(load_model, self._settings)
+        model = await in_passing_thread(load_model, self._settings)
         config = self._config(on_cpu=model.device.type == "cpu")
         generation = transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
         self._manager = model.init_continuous_batching(generation_config=generation, continuous_batching_config=config)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dialogue.engine.bench.samples import Answer, Arm, Ask, Ids, Sample
 from dialogue.engine.bench.workload import Conversation, Encode, turns_of
+from dialogue.errors import EngineUnavailable
 
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
@@ -41,6 +42,8 @@ class _Desk:
             ask = Ask(conversation.name, turn, prompt, conversation.reply_tokens, conversation.adapter)
             asked = self.clock()
             answer = await self.arm.answer(ask)
+            if answer.tokens != ask.reply_tokens:  # an arm that stops early would be the quickest
+                raise EngineUnavailable(f"it answered with {answer.tokens} tokens instead of {ask.reply_tokens}")
             samples.append(_sample(ask, conversation.kind, answer, asked, self.began))
             # What comes back may be cut into more tokens than it was made of; prompts are as long for every arm.
             prompt = (*prompt, *self.encode(answer.text)[: answer.tokens])

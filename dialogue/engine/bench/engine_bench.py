@@ -99,7 +99,9 @@ async def run_bench(plan: Plan, terms: Terms, language: Language, progress: Prog
         raise EngineUnavailable("No arm can be measured here.")
     with tempfile.TemporaryDirectory(prefix="kefu-bench-") as place:
         terms = await _prepared(plan, terms, language, Path(place))
-        async with Fleet(terms, trial("warm-up", plan.sizes, language), progress.tell, apart=plan.apart) as fleet:
+        # A GPU replays steps that are recorded for each number of requests, when they first come.
+        warm_ups = [trial(f"warm-up {number}", plan.sizes, language) for number in range(terms.engine.slots if has_cuda() else 1)]
+        async with Fleet(terms, warm_ups, progress.tell, apart=plan.apart) as fleet:
             bench = _Bench(plan, terms, language, fleet, progress)
             await bench.run()
     return bench.result(skipped)

@@ -45,10 +45,13 @@ def arm_settings(kind: ArmKind, terms: Terms, *, adapters: bool) -> ArmSettings:
 class Fleet:
     """Arms by name, and whether they have adapters."""
 
-    def __init__(self, terms: Terms, warm_up: Conversation, tell: Tell, *, apart: bool) -> None:
-        """`apart`: one process at a time, for a device whose memory holds one model only."""
+    def __init__(self, terms: Terms, warm_ups: Sequence[Conversation], tell: Tell, *, apart: bool) -> None:
+        """`warm_ups` are held by an arm before anything else, the first one alone where requests do not run together.
+
+        `apart`: one process at a time, for a device whose memory holds one model only.
+        """
         self._terms = terms
-        self._warm_up = warm_up
+        self._warm_ups = warm_ups
         self._tell = tell
         self._apart = apart
         self._open: dict[tuple[str, bool], tuple[AsyncExitStack, ArmProcess]] = {}
@@ -84,7 +87,8 @@ class Fleet:
             process = await stack.enter_async_context(arm_process(arm_settings(kind, self._terms, adapters=adapters)))
             self._open[key] = (stack, process)
             self.about[kind.name] = process.about | self.about.get(kind.name, {})
-            await process.run([replace(self._warm_up, adapter=adapter_name(0) if adapters else None)])
+            together = self._warm_ups if kind.batches else self._warm_ups[:1]
+            await process.run([replace(each, adapter=adapter_name(0) if adapters else None) for each in together])
         return self._open[key][1]
 
     async def _end(self, key: tuple[str, bool]) -> None:

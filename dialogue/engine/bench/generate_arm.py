@@ -7,6 +7,7 @@ comes later waits for its end.
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -45,9 +46,10 @@ class GenerateArm:
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
         self._work: asyncio.Task[None] | None = None
         self._model: Any = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")  # one for all: each that computes keeps threads of OpenMP
 
     async def start(self) -> dict[str, Any]:
-        self._model = await asyncio.to_thread(load_model, self._settings)
+        self._model = await asyncio.get_running_loop().run_in_executor(self._thread, load_model, self._settings)
         self._work = asyncio.create_task(self._run())
         return {**about(self._model), "width": self._width}
 
@@ -60,12 +62,13 @@ class GenerateArm:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
+        self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
         while True:
             batch = await self._gather()
             try:
-                answers = await asyncio.to_thread(self._generate, [ask for ask, _ in batch])
+                answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._generate, [ask for ask, _ in batch])
             except Exception as error:  # noqa: BLE001 - those who wait are told
                 for _, answered in batch:
                     if not answered.done():

@@ -11,7 +11,7 @@ from dialogue.engine.bench.summary import curve
 
 FORMATS: Final = ("png", "svg")
 LATENCIES: Final = (("ttft_ms.p50", "TTFT p50, ms"), ("tpot_ms.p50", "TPOT p50, ms"), ("e2e_ms.p50", "E2E p50, ms"))
-# Colours that everybody can tell apart (Okabe and Ito), with a line and a mark each.
+# Colours that everybody can tell apart (Okabe and Ito, then Tol), with a line and a mark each.
 STYLES: Final = (
     ("#0072b2", "-", "o"),
     ("#d55e00", "--", "s"),
@@ -20,6 +20,12 @@ STYLES: Final = (
     ("#e69f00", "-", "v"),
     ("#56b4e9", "--", "P"),
     ("#000000", ":", "x"),
+    ("#882255", "-.", "*"),
+    ("#117733", ":", "<"),
+    ("#332288", "--", ">"),
+    ("#999933", "-.", "h"),
+    ("#aa4499", "-", "p"),
+    ("#666666", "--", "d"),
 )
 
 

@@ -119,8 +119,8 @@ def _shown(ratios: Mapping[str, Any]) -> Iterable[str]:
     for name, label in (("output_tokens_per_s", "tokens/s"), ("e2e_ms.p50", "E2E"), ("ttft_last_turn_ms", "last TTFT")):
         if name in ratios:
             figure = ratios[name]
-            low, high = figure["interval"]
-            yield f"{label} × {figure['median']:.3f} (95 %: {low:.3f} to {high:.3f})"
+            low, high = figure["interval"] or (figure["min"], figure["max"])
+            yield f"{label} × {figure['median']:.3f} ({'95 %: ' if figure['interval'] else ''}{low:.3f} to {high:.3f})"
 
 
 def curve(cases: Iterable[Mapping[str, Any]], arm: str, figure: str) -> list[tuple[int, Mapping[str, float]]]:

@@ -9,6 +9,7 @@ import transformers
 
 from dialogue.engine.bench.device import device_bandwidth
 from dialogue.engine.bench.settings import ArmSettings
+from dialogue.engine.cpu_cores import usable_cores
 from dialogue.engine.local.dequantised import torch_folder
 from dialogue.errors import EngineUnavailable
 
@@ -17,8 +18,7 @@ def load_model(settings: ArmSettings) -> Any:
     """Return the model: float32 on a CPU, bfloat16 on CUDA; a GGUF file is dequantised once. Adapters are loaded, not merged."""
     if settings.files is None:
         raise EngineUnavailable("transformers needs a model.")
-    if settings.engine.threads:
-        torch.set_num_threads(settings.engine.threads)
+    torch.set_num_threads(settings.engine.threads or usable_cores())
     cuda = torch.cuda.is_available()
     files = settings.files
     folder = files.path if files.path.is_dir() else torch_folder(files, settings.engine.cache_dir)

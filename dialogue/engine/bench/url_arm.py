@@ -74,9 +74,15 @@ class UrlArm:
                 async for line in answer.aiter_lines():
                     data = line.removeprefix("data:").strip()
                     if line.startswith("data:") and data != "[DONE]":
-                        yield json.loads(data)
+                        yield self._whole(json.loads(data))
         except (httpx2.HTTPError, ValueError) as error:
             raise EngineUnavailable(f"{self._url} broke off: {error}") from error
+
+    def _whole(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        """Return a chunk that tells of no error. Raises EngineUnavailable."""
+        if error := chunk.get("error"):
+            raise EngineUnavailable(f"{self._url} ended a stream with an error: {str(error)[:MOST_WORDS]}")
+        return chunk
 
 
 def build(settings: ArmSettings) -> UrlArm:

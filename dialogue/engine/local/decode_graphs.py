@@ -15,7 +15,7 @@ import torch
 
 from dialogue.engine.local.kv_store import SPARE_PLACES, KvStore
 from dialogue.engine.local.lora_layers import LoraLayers, LoraMode
-from dialogue.engine.local.memory import is_out_of_memory
+from dialogue.engine.local.memory import unless_out_of_memory
 from dialogue.engine.local.scheduler import Chunk
 from dialogue.engine.local.slot_attention import Rows
 from dialogue.engine.local.uploads import upload
@@ -42,7 +42,6 @@ class _Inputs:
         self._spare = store.spare
         self._numbers = torch.empty(5, size + 1, dtype=torch.long, device=store.keys[0].device)
         self.mask = None if mask is None else mask.new_zeros(size, mask.shape[1])
-        self.set((), torch.zeros_like(self.tokens[:, :0]), None)
 
     @property
     def size(self) -> int:
@@ -66,7 +65,7 @@ class _Inputs:
         return PackedRow(starts, self._numbers[4].int(), self._numbers[3, :-1].int(), (1, self._spare + SPARE_PLACES))
 
     def set(self, chunks: Sequence[Chunk], tokens: torch.Tensor, mask: torch.Tensor | None) -> None:
-        """Let the next replay compute these, in the order of their slots; `tokens` is (1, chunks)."""
+        """Let the next replay compute these, in the order of their slots; `tokens` is (1, chunks), more than the size before."""
         fill = list(range(self._spare, self._spare + self.size - len(chunks)))
         end = fill[-1] + 1 if fill else self._spare
         numbers = [
@@ -96,14 +95,16 @@ class DecodeGraphs:
     def compute(self, chunks: Sequence[Chunk], tokens: torch.Tensor) -> torch.Tensor | None:
         """Return the logits after each chunk, valid until the next call; None = it has to be computed in the ordinary way.
 
+        Recorded are steps of which every chunk is one token that is followed by another: the last piece of a prompt may be one as well.
+
         `tokens` is (1, chunks). The adapters of the row have been chosen.
         """
         size = next((size for size in SIZES if size >= len(chunks)), None)
-        if size is None or any(chunk.count != 1 for chunk in chunks) or self._lora.mode is LoraMode.MIXED:
+        if size is None or any(chunk.count != 1 or not chunk.samples for chunk in chunks) or self._lora.mode is LoraMode.MIXED:
             return None
         key, mask = (size, self._lora.mode), self._lora.mask
         if key not in self._recorded:
-            self._recorded[key] = self._new(*key, mask)
+            self._recorded[key] = self._new(*key, chunks, tokens)
         recorded = self._recorded[key]
         if recorded is None:
             return None
@@ -116,8 +117,11 @@ class DecodeGraphs:
         """Other adapters are installed: what was recorded with the former ones is of no use."""
         self._recorded = {key: recorded for key, recorded in self._recorded.items() if key[1] is LoraMode.BASE}
 
-    def _new(self, size: int, mode: LoraMode, mask: torch.Tensor | None) -> tuple[_Inputs, Recording] | None:
+    def _new(self, size: int, mode: LoraMode, chunks: Sequence[Chunk], tokens: torch.Tensor) -> tuple[_Inputs, Recording] | None:
+        """Record a step with its first requests in it: there are not so many spare places that nobody could fill it up."""
+        mask = self._lora.mask
         inputs = _Inputs(size, self._store, mask)
+        inputs.set(chunks, tokens, mask)
 
         def compute() -> torch.Tensor:
             self._lora.fix(mode, inputs.mask)
@@ -129,12 +133,9 @@ class DecodeGraphs:
             )
             return output.logits[0].float()
 
-        try:
-            return inputs, self._record(compute)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        recording = unless_out_of_memory(lambda: self._record(compute))
+        self._lora.fix(mode, mask)
+        return None if recording is None else (inputs, recording)
 
 
 def record_on_cuda(compute: Callable[[], torch.Tensor]) -> Recording:

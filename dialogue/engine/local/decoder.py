@@ -8,9 +8,6 @@ slot, `token_sampling` chooses what follows, `decoder_reply` makes text of it.
 
 import asyncio
 import itertools
-import os
-import sys
-import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,14 +22,14 @@ from dialogue.engine.cpu_cores import usable_cores
 from dialogue.engine.local.decoder_load import FULL, LoadedDecoder, Needs, load_decoder
 from dialogue.engine.local.decoder_reply import DecoderReply
 from dialogue.engine.local.decoder_worker import STEP_TOKENS, DecoderWorker
+from dialogue.engine.local.device_failure import end_process
 from dialogue.engine.local.lora_layers import LoadedAdapter, LoraWeights
+from dialogue.engine.local.memory import unless_out_of_memory
 from dialogue.engine.local.passing_thread import in_passing_thread
 from dialogue.engine.local.scheduler import Bounds, Scheduler
 from dialogue.engine.local.slot_table import SlotTable
 from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import AdapterRejected, AdapterUnknown, DeadlineExceeded, EngineError, EngineUnavailable, ModelError, RequestTooLong
-
-EXIT_DEVICE_ERROR = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +177,7 @@ class DecoderEngine:
         self._adapters = _Adapters({name: each for name, each in before.loaded.items() if loaded.get(name) is each})
         try:
             await self._install(decoder, worker, tuple(loaded.values()))
-        except AdapterRejected:
+        except Exception:
             self._adapters = before
             raise
         self._adapters = _Adapters(loaded, refs)
@@ -217,7 +214,7 @@ class DecoderEngine:
 
 def build(arguments: Mapping[str, Any]) -> DecoderEngine:
     """Make an engine from plain JSON values, for a child process."""
-    return DecoderEngine(settings_of(arguments), on_fatal=_end_process)
+    return DecoderEngine(settings_of(arguments), on_fatal=end_process)
 
 
 def settings_of(arguments: Mapping[str, Any]) -> DecoderSettings:
@@ -238,21 +235,13 @@ def _load(settings: DecoderSettings) -> LoadedDecoder:
 
 def _prepared(decoder: LoadedDecoder, adapters: Sequence[LoadedAdapter], retired: Sequence[LoadedAdapter]) -> LoraWeights:
     """Return the weights of a set. Raises AdapterRejected when there is no memory for them, or the model's files are gone."""
+    prepare = decoder.model.lora.prepare
     try:
-        if len(adapters) == 1:
-            try:
-                return decoder.model.lora.prepare(adapters[0], retired)
-            except (torch.OutOfMemoryError, MemoryError):  # a second copy of the layers does not fit: then without merging
-                return decoder.model.lora.prepare(None, [*adapters, *retired])
-        return decoder.model.lora.prepare(None, [*adapters, *retired])
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise AdapterRejected("there is no memory for these adapters") from error
+        made = unless_out_of_memory(lambda: prepare(adapters[0], retired)) if len(adapters) == 1 else None
+        if made is None:  # several, or a second copy of the layers does not fit: without merging
+            made = unless_out_of_memory(lambda: prepare(None, [*adapters, *retired]))
     except ModelError as error:  # of a model in int8, whose exact weights are read again
         raise AdapterRejected(str(error)) from error
-
-
-def _end_process(error: Exception) -> None:
-    """End a child at once: after an error of the device nothing in this process can be trusted."""
-    traceback.print_exception(error)
-    sys.stderr.flush()
-    os._exit(EXIT_DEVICE_ERROR)
+    if made is None:
+        raise AdapterRejected("there is no memory for these adapters")
+    return made

@@ -14,7 +14,7 @@ from dialogue.engine.local.decoder_trial import settle_attention
 from dialogue.engine.local.dequantised import first_line, torch_folder
 from dialogue.engine.local.int8_matrix import int8_works
 from dialogue.engine.local.kv_store import KvStore, bytes_per_token
-from dialogue.engine.local.lora_layers import round_weights
+from dialogue.engine.local.lora_layers import has_known_layers, round_weights
 from dialogue.engine.local.memory import is_out_of_memory
 from dialogue.engine.model_files import ModelFiles
 from dialogue.errors import EngineUnavailable, ModelError
@@ -84,6 +84,8 @@ def load_weights(folder: Path) -> Any:
         raise ModelError(f"{folder} cannot be loaded as a causal language model: {first_line(error)}") from error
     if report["missing_keys"]:
         raise ModelError(f"The model in {folder} lacks weights, such as {min(report['missing_keys'])}.")
+    if not has_known_layers(model):
+        raise ModelError(f"The engine local cannot serve a {type(model).__name__}: its layers are not laid out as those of Llama.")
     if stretched := STRETCHED_ROPE & _rope_types(getattr(model.config, "rope_parameters", None) or {}):
         raise ModelError(f"The positions of the model in {folder} are stretched ({min(stretched)}), which depends on the other requests.")
     return model.eval().to(device)

@@ -195,6 +195,11 @@ def _adapted(part: nn.Linear | MatrixLinear, choice: _Choice) -> _AdaptedLinear:
     return _AdaptedLinear(part.matrix if isinstance(part, MatrixLinear) else Matrix(part.weight), part.bias, choice)
 
 
+def has_known_layers(model: Any) -> bool:
+    """Tell whether there are linear parts that can carry LoRA, in the places where Llama has them."""
+    return isinstance(getattr(getattr(model, "model", None), "layers", None), nn.ModuleList) and bool(_linear_parts(model))
+
+
 def _linear_parts(model: Any) -> dict[Place, nn.Linear | MatrixLinear]:
     """Return the linear parts of all layers that can carry LoRA."""
     return {

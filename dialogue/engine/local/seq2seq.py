@@ -6,7 +6,7 @@ Each adapter is a merged copy of the weights, so that a step costs the same with
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from dialogue.engine.adapters import BaseModelFacts
 from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, GenerationEvent, GenerationFinished, GenerationRequest
 from dialogue.engine.cpu_cores import usable_cores
+from dialogue.engine.local.device_failure import end_process
 from dialogue.engine.local.passing_thread import in_passing_thread
 from dialogue.engine.local.seq2seq_adapter import load_seq2seq_adapter, merged, seq2seq_facts
 from dialogue.engine.local.seq2seq_codec import Seq2SeqCodec
@@ -57,12 +58,13 @@ class _Loaded:
 class Seq2SeqEngine:
     """Implements `Engine` with an encoder–decoder in this process."""
 
-    def __init__(self, settings: Seq2SeqSettings) -> None:
+    def __init__(self, settings: Seq2SeqSettings, *, on_fatal: Callable[[Exception], None] | None = None) -> None:
+        """`on_fatal` is called in the worker's thread when the device has failed."""
         self._settings = settings
         self._info = EngineInfo("seq2seq", settings.reference, settings.sha256, settings.context_tokens, settings.slots)
         self._adapters: tuple[AdapterRef, ...] = ()
         self._loaded: _Loaded | None = None
-        self._worker = Seq2SeqWorker()
+        self._worker = Seq2SeqWorker(on_fatal)
         self._free = asyncio.Semaphore(settings.slots)
         self._changing = asyncio.Lock()
         self._replies: set[Reply] = set()  # those that run
@@ -190,7 +192,8 @@ class Seq2SeqEngine:
 def build(arguments: Mapping[str, Any]) -> Seq2SeqEngine:
     """Make an engine from plain JSON values, for a child process."""
     plain: dict[str, Any] = {name: arguments[name] for name in ("reference", "sha256", "context_tokens", "slots")}
-    return Seq2SeqEngine(Seq2SeqSettings(Path(arguments["folder"]), threads=arguments["threads"] or usable_cores(), **plain))
+    settings = Seq2SeqSettings(Path(arguments["folder"]), threads=arguments["threads"] or usable_cores(), **plain)
+    return Seq2SeqEngine(settings, on_fatal=end_process)
 
 
 def _load(folder: Path) -> _Loaded:

@@ -3,14 +3,18 @@
     waiting ─► what waits at the beginning of a round becomes a batch ─► step, step … ─► rows leave as their replies end
 
 A request that comes later gets a batch of its own, stepped in turn with the others: it never waits for the end of a long one.
-Rows join no batch that runs already.
+Rows join no batch that runs already. Where there is no memory to read a batch, its halves are read one after the other. An error of the
+device itself leaves nothing that can be trusted: `on_fatal` is called, which ends the process.
 """
 
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+import torch
+
+from dialogue.engine.local.memory import unless_out_of_memory
 from dialogue.engine.local.seq2seq_model import Batch, Seq2SeqModel
 from dialogue.engine.local.seq2seq_reply import Reply
 from dialogue.errors import EngineUnavailable
@@ -21,7 +25,8 @@ Order = tuple[Seq2SeqModel, Reply]
 class Seq2SeqWorker:
     """Runs until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_fatal: Callable[[Exception], None] | None = None) -> None:
+        self._on_fatal = on_fatal
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()  # None = end
         self._running: list[tuple[Batch, list[Reply]]] = []
         self._thread = threading.Thread(target=self._run, name="seq2seq", daemon=True)
@@ -64,14 +69,23 @@ class Seq2SeqWorker:
         _let_go(reply for reply in replies if reply.unwanted)
         for reply in wanted:
             reply.begin()
-        if not wanted:
-            return
+        if wanted:
+            self._read(model, wanted)
+
+    def _read(self, model: Seq2SeqModel, replies: list[Reply]) -> None:
+        """Let the encoder read the texts of a batch."""
+        prompts, beginnings = [reply.request.prompt for reply in replies], [reply.beginning for reply in replies]
         try:
-            batch = model.begin([reply.request.prompt for reply in wanted], [reply.beginning for reply in wanted])
+            batch = unless_out_of_memory(lambda: model.begin(prompts, beginnings)) if len(replies) > 1 else model.begin(prompts, beginnings)
         except Exception as error:  # noqa: BLE001 - whatever it was, these requests end with it and say so
-            _give_up(wanted, error)
-        else:
-            self._running.append((batch, wanted))
+            self._give_up(replies, error)
+            return
+        if batch is not None:
+            self._running.append((batch, replies))
+            return
+        half = len(replies) // 2
+        self._read(model, replies[:half])
+        self._read(model, replies[half:])
 
     def _step(self, batch: Batch, replies: list[Reply]) -> list[Reply]:
         """Make one token for each reply; return those that go on."""
@@ -84,10 +98,17 @@ class Seq2SeqWorker:
             rows = [row for row, token in enumerate(tokens) if token is not None]
             batch.feed(rows, [token for token in tokens if token is not None])
         except Exception as error:  # noqa: BLE001 - the same
-            _give_up(replies, error)
+            self._give_up(replies, error)
             return []
         _let_go(reply for reply, token in zip(replies, tokens, strict=True) if token is None)
         return [replies[row] for row in rows]
+
+    def _give_up(self, replies: Iterable[Reply], error: Exception) -> None:
+        if isinstance(error, torch.AcceleratorError) and self._on_fatal is not None:
+            self._on_fatal(error)
+        for reply in replies:
+            reply.break_off(EngineUnavailable(f"the encoder–decoder gave up the request: {type(error).__name__}: {error}"))
+            reply.let_go()
 
 
 def _grouped(orders: Iterable[Order]) -> list[tuple[Seq2SeqModel, list[Reply]]]:
@@ -102,10 +123,4 @@ def _kind(order: Order) -> tuple[int, int]:
 
 def _let_go(replies: Iterable[Reply]) -> None:
     for reply in replies:
-        reply.let_go()
-
-
-def _give_up(replies: Iterable[Reply], error: Exception) -> None:
-    for reply in replies:
-        reply.break_off(EngineUnavailable(f"the encoder–decoder gave up the request: {type(error).__name__}: {error}"))
         reply.let_go()

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from dialogue.engine.bench.device import device_bandwidth
-from dialogue.engine.bench.gpu.arms import WAYS, Measured, opened
-from dialogue.engine.bench.gpu.shapes import SHAPES, cost, random_model
+from dialogue.engine.bench.gpu.arms import WAYS, Measured, Prompts, Subject, opened, subject
+from dialogue.engine.bench.gpu.shapes import SHAPES
 from dialogue.engine.bench.machine import copy_bandwidth, hardware
 from dialogue.engine.bench.metrics import ModelCost, percentile, roofline_share, spread
+from dialogue.engine.local.decoder_worker import STEP_TOKENS
 
 PLAIN: Final = ("local", "local-no-graphs", "local-no-overlap", "generate", "static")
 ADAPTED: Final = ("local-merged", "local-adapters")
@@ -96,27 +97,35 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
             yield Case(shape, options.adapters_users, ADAPTED)
 
 
-def measure(case: Case, model: Any, needed: ModelCost, options: argparse.Namespace, bandwidth: float) -> dict[str, Any]:
-    """Return the figures of a case: each arm warmed up, then all of them in turn, round by round."""
-    numbers = np.random.default_rng(options.seed)
-    prompts = [[int(token) for token in numbers.integers(3, model.config.vocab_size, options.prompt_tokens)] for _ in range(case.users)]
+def measure(case: Case, measured: Subject, options: argparse.Namespace, bandwidth: float) -> dict[str, Any]:
+    """Return the figures of a case: all arms in turn, round by round, each warmed up."""
+    numbers, vocabulary = np.random.default_rng(options.seed), measured.model.config.vocab_size
+    prompts = [[int(token) for token in numbers.integers(3, vocabulary, options.prompt_tokens)] for _ in range(case.users)]
     runs: dict[str, list[Measured]] = {name: [] for name in case.arms}
     peaks: dict[str, float] = {}
     for number in range(options.rounds):
         for name in case.arms if number % 2 == 0 else reversed(case.arms):
-            _free(model)
-            arm = opened(model, WAYS[name], case.users, options.prompt_tokens + options.reply_tokens)
-            try:
-                arm.run([prompt[::-1] for prompt in prompts], min(WARM_UP_TOKENS, options.reply_tokens))
-                runs[name].append(arm.run(prompts, options.reply_tokens))
-            finally:
-                arm.close()
-            peaks[name] = max(peaks.get(name, 0.0), _peak_mib(model))
+            _free(measured.model)
+            runs[name].append(_run(name, measured, prompts, options.reply_tokens))
+            peaks[name] = max(peaks.get(name, 0.0), _peak_mib(measured.model))
     return {
         "shape": case.shape,
         "users": case.users,
-        "arms": {name: _figures(found, case.users, needed, bandwidth, peaks[name]) for name, found in runs.items()},
+        "arms": {name: _figures(found, case.users, measured.cost, bandwidth, peaks[name]) for name, found in runs.items()},
     }
+
+
+def _run(name: str, measured: Subject, prompts: Prompts, reply_tokens: int) -> Measured:
+    """Open an arm, warm it up and measure it. Nothing of it is left behind that the next one's memory would count."""
+    longest = max(map(len, prompts))
+    arm = opened(measured, WAYS[name], len(prompts), longest + reply_tokens)
+    # Replies so long that the first is not over when the last prompt is read: then steps of every size have been recorded.
+    reading = len(prompts) * longest // STEP_TOKENS[measured.model.device.type]
+    try:
+        arm.run([prompt[::-1] for prompt in prompts], min(WARM_UP_TOKENS + reading, reply_tokens))
+        return arm.run(prompts, reply_tokens)
+    finally:
+        arm.close()
 
 
 def _figures(runs: Sequence[Measured], users: int, needed: ModelCost, bandwidth: float, peak_mib: float) -> dict[str, Any]:
@@ -168,8 +177,7 @@ def _aim(what: str, aim: float, measured: float) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> Result:
     """Measure all cases that the time allows; a shape's model is made once."""
     began, result = time.monotonic(), Result()
-    model: Any = None
-    needed = ModelCost(0, 0)
+    measured: Subject | None = None
     made = ""
     bandwidth = device_bandwidth("cuda") if options.device == "cuda" else copy_bandwidth(torch.get_num_threads())
     for case in cases(options):
@@ -179,12 +187,11 @@ def run(options: argparse.Namespace) -> Result:
             continue
         _say(f"{time.monotonic() - began:4.0f} s  {name} …")
         try:
-            if made != case.shape:
-                model = None
+            if measured is None or made != case.shape:
+                measured = None
                 gc.collect()
-                model, made = random_model(SHAPES[case.shape], options.device, options.seed), case.shape
-                needed = cost(model)  # before the engine lays its weights out
-            result.cases.append(measure(case, model, needed, options, bandwidth))
+                measured, made = subject(SHAPES[case.shape], options.device, options.seed), case.shape
+            result.cases.append(measure(case, measured, options, bandwidth))
         except torch.OutOfMemoryError:
             result.left_out.append(f"{name}: the device has not enough memory")
     return result

@@ -2,14 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import nn
 
 from dialogue.engine.base import GenerationFinished, GenerationRequest, SamplingParams
+from dialogue.engine.bench.gpu.shapes import Shape, cost, random_model
+from dialogue.engine.bench.metrics import ModelCost
 from dialogue.engine.bench.samples import Sample
 from dialogue.engine.local.decoder_model import DecoderModel
 from dialogue.engine.local.decoder_reply import DecoderReply
@@ -50,6 +53,28 @@ WAYS: Final = {
     "generate": Way("transformers.generate, one request after the other", batch=1, users=1),
     "static": Way("transformers.generate, one padded batch", batch=2, users=64),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that is measured. Kefu's engine puts layers of its own into it."""
+
+    model: Any
+    cost: ModelCost
+    linear: Mapping[str, nn.Linear]  # by their place
+
+    def as_made(self) -> Any:
+        """Return the model as transformers made it."""
+        self.model.set_attn_implementation("sdpa")
+        for place, part in self.linear.items():
+            self.model.set_submodule(place, part)
+        return self.model
+
+
+def subject(shape: Shape, device: str, seed: int) -> Subject:
+    """Make a model of random weights."""
+    model = random_model(shape, device, seed)
+    return Subject(model, cost(model), {place: part for place, part in model.named_modules() if isinstance(part, nn.Linear)})
 
 
 @dataclass(slots=True)
@@ -112,11 +137,10 @@ class EngineArm:
 
 
 class GenerateArm:
-    """transformers' own `generate`, with its attention for this device."""
+    """transformers' own `generate`, with its attention for this device, and with its linear layers."""
 
-    def __init__(self, model: Any, way: Way) -> None:
-        model.set_attn_implementation("sdpa")
-        self._model = model
+    def __init__(self, subject: Subject, way: Way) -> None:
+        self._model = subject.as_made()
         self._way = way
 
     def run(self, prompts: Prompts, reply_tokens: int) -> Measured:
@@ -162,9 +186,9 @@ class _Stamps:
         return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
 
 
-def opened(model: Any, way: Way, users: int, tokens_each: int) -> EngineArm | GenerateArm:
+def opened(measured: Subject, way: Way, users: int, tokens_each: int) -> EngineArm | GenerateArm:
     """Return an arm that is ready. Close it."""
-    return GenerateArm(model, way) if way.batch else EngineArm(model, way, users, tokens_each)
+    return GenerateArm(measured, way) if way.batch else EngineArm(measured.model, way, users, tokens_each)
 
 
 def random_adapter(decoder: DecoderModel, number: int, *, rank: int = RANK, strength: float = 0.001) -> LoadedAdapter:

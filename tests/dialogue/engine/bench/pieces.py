@@ -25,8 +25,10 @@ BYTES = Language(lambda text: tuple(text.encode()), render)
 class Parrot:
     """An arm that remembers what it was asked, and answers "fine" by a clock of its own."""
 
-    def __init__(self, clock: "Clock") -> None:
+    def __init__(self, clock: "Clock", tokens: int | None = None) -> None:
+        """`tokens` are those of an answer; None = as many as were asked for."""
         self.asked: list[Ask] = []
+        self._tokens = tokens
         self._clock = clock
 
     async def start(self) -> dict[str, Any]:
@@ -36,7 +38,7 @@ class Parrot:
         self.asked.append(ask)
         began = self._clock.now
         self._clock.now += 2.0
-        return Answer((began + 0.5, began + 2.0), began + 2.0, ask.reply_tokens, "fine", 3)
+        return Answer((began + 0.5, began + 2.0), began + 2.0, self._tokens or ask.reply_tokens, "fine", 3)
 
     async def close(self) -> None:
         """There is nothing to end."""

@@ -196,13 +196,20 @@ async def test_a_server_that_says_little() -> None:
     async def refusing(_: Any, writer: asyncio.StreamWriter) -> None:
         await send_json(writer, 400, {"error": "no ids here"})
 
+    async def failing(_: Any, writer: asyncio.StreamWriter) -> None:
+        await begin_stream(writer)
+        writer.write(b'data: {"error": {"message": "out of pages"}}\n\n')
+        writer.write(b"data: [DONE]\n\n")
+
     async with completion_server() as server, started(UrlArm(server.url)) as arm:
-        server.behaviours = [plain, broken, refusing]
+        server.behaviours = [plain, broken, refusing, failing]
         answer = await arm.answer(Ask("a", 1, PROMPT, 2))
         assert (answer.text, answer.tokens, answer.cached_tokens) == ("ab", 2, UNKNOWN)
         with pytest.raises(EngineUnavailable, match="broke off"):
             await arm.answer(Ask("a", 1, PROMPT, 2))
         with pytest.raises(EngineUnavailable, match="no ids here"):
+            await arm.answer(Ask("a", 1, PROMPT, 2))
+        with pytest.raises(EngineUnavailable, match="out of pages"):
             await arm.answer(Ask("a", 1, PROMPT, 2))
 
 

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dialogue.engine.bench.arm_table import ARMS
 from dialogue.engine.bench.metrics import Objective, run_metrics
-from dialogue.engine.bench.plot import draw
+from dialogue.engine.bench.plot import STYLES, draw
 from dialogue.engine.bench.samples import Sample
 from dialogue.engine.bench.summary import Run, case_summary, curve, table
 from dialogue.engine.bench.workload import MULTI_TURN, SINGLE, Case
@@ -24,7 +25,7 @@ def test_ratios_compare_runs_that_stood_side_by_side() -> None:
     runs += [run("raw", number, sample(5, slow * 500)) for number, slow in enumerate((1, 1, 2))]
     result = case_summary(ONE, runs)
     ratio = result["over"]["llamacpp/raw"]
-    assert ratio["output_tokens_per_s"] == {"median": 0.5, "min": 0.5, "max": 0.5, "interval": (0.5, 0.5)}
+    assert ratio["output_tokens_per_s"] == {"median": 0.5, "min": 0.5, "max": 0.5, "interval": None}
     assert ratio["ttft_ms.p50"]["median"] == 2
     assert result["arms"]["raw"]["output_tokens_per_s"]["max"] == 22
     assert result["arms"]["raw"]["rounds"] == 3
@@ -62,8 +63,15 @@ def test_a_table_for_people() -> None:
     lines = table({"cases": cases, "about": about, "peak_memory": {"raw": {"peak_memory_mib": 123.4}}})
     assert lines[0].startswith("single-1")
     assert "–" in lines[1]
-    assert lines[3].startswith("  llamacpp/raw: tokens/s × 2.000 (95 %: 2.000 to 2.000), E2E × 0.500 (95 %: 0.500 to 0.500)")
+    assert lines[3].startswith("  llamacpp/raw: tokens/s × 2.000 (2.000 to 2.000), E2E × 0.500 (0.500 to 0.500)")
     assert lines[-2:] == ["raw: peak memory 123 MiB", "generate: 2 CPU threads, attention sdpa"]
+
+
+def test_ratios_of_many_rounds_have_an_interval() -> None:
+    """From six rounds on there is an interval, and it is named as one."""
+    runs = [run(arm, number, sample(10, total)) for arm, total in (("llamacpp", 1000), ("raw", 2000)) for number in range(6)]
+    lines = table({"cases": cases_of(*runs), "about": {}, "peak_memory": {}})
+    assert "tokens/s × 2.000 (95 %: 2.000 to 2.000)" in lines[3]
 
 
 def test_a_curve_over_users() -> None:
@@ -83,3 +91,9 @@ def test_both_pictures_in_both_formats(tmp_path: Path) -> None:
     assert all(file.stat().st_size > 1000 for file in files)
     assert "<svg" in files[1].read_text(encoding="utf-8")
     assert draw({"cases": cases_of(run("raw", 0, sample(1, 9), case=Case(MULTI_TURN, 2)))}, tmp_path) == []
+
+
+def test_no_two_arms_look_alike() -> None:
+    """There are as many styles as arms, no two of them with the same colour or the same mark and line."""
+    assert len(STYLES) >= len(ARMS)
+    assert len({colour for colour, _, _ in STYLES}) == len({mark for _, _, mark in STYLES}) == len(STYLES)

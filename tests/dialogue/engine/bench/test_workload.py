@@ -85,6 +85,15 @@ async def test_no_prompt_outgrows_the_context() -> None:
     assert len(arm.asked[-1].prompt) + 2 == asked[0].longest
 
 
+async def test_an_arm_that_stops_early_is_no_arm() -> None:
+    """An answer of another length than was asked for ends the run: it would be the quickest."""
+    clock = Clock()
+    asked = conversations(Case(MULTI_TURN, 1), replace(SIZES, chat_tokens=9), BYTES, "round 1")
+    with pytest.raises(ExceptionGroup) as raised:
+        await hold(Parrot(clock, tokens=8), asked, BYTES.encode, sleep=clock.sleep, clock=clock)
+    assert "8 tokens instead of 9" in str(raised.value.exceptions[0])
+
+
 def test_a_follow_up_holds_nothing_of_the_reply() -> None:
     """What stands between two replies is the same whatever was replied."""
     assert bytes(follow_up(render, ["system", "hello"], "and now?")).decode() == "|and now?|"

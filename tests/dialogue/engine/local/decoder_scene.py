@@ -89,9 +89,17 @@ def no_mask(*_: object) -> None:
 class Bench:
     """The engine's loop over one model."""
 
-    def __init__(self, weights: Any, *, places: int = 400, attention_over: AttentionOver | None = None, graphs: bool = True) -> None:
+    def __init__(
+        self,
+        weights: Any,
+        *,
+        places: int = 400,
+        attention_over: AttentionOver | None = None,
+        graphs: bool = True,
+        bounds: Bounds | None = None,
+    ) -> None:
         self.model = DecoderModel(weights, KvStore(weights, places), attention_over, graphs=graphs)
-        self.scheduler = Scheduler(SlotTable(places), Bounds(tokens=16, sequences=4))
+        self.scheduler = Scheduler(SlotTable(places), bounds or Bounds(tokens=16, sequences=4))
         self.steps: list[Step] = []
 
     def run(

@@ -11,7 +11,7 @@ from dialogue.engine.local.decode_graphs import SIZES, Recording
 from dialogue.engine.local.decoder_trial import settle_attention
 from dialogue.engine.local.kv_store import SPARE_PLACES
 from dialogue.engine.local.lora_layers import LoadedAdapter
-from dialogue.engine.local.scheduler import Sequence
+from dialogue.engine.local.scheduler import Bounds, Sequence
 from dialogue.engine.local.span_attention import over_spans
 from dialogue.engine.local.varlen_attention import OverSlots
 from tests.dialogue.engine.local.adapter_scene import facts_of, made
@@ -37,9 +37,9 @@ class Recorder:
         return Recording(replay, logits)
 
 
-def recording(weights: Any, record: Callable[[Callable[[], torch.Tensor]], Recording]) -> Bench:
+def recording(weights: Any, record: Callable[[Callable[[], torch.Tensor]], Recording], **terms: Any) -> Bench:
     """Return a bench whose steps are recorded."""
-    bench = Bench(weights, attention_over=OverSlots(documented_varlen))
+    bench = Bench(weights, attention_over=OverSlots(documented_varlen), **terms)
     bench.model.use_graphs(record)
     return bench
 
@@ -72,6 +72,34 @@ def test_rows_that_fill_up_touch_nobody_s_place() -> None:
 @pytest.fixture(scope="module")
 def weights() -> Any:
     return tiny_weights()
+
+
+def test_more_requests_than_spare_places(weights: Any) -> None:
+    """The sizes beyond the number of spare places are recorded and filled up like the small ones."""
+    prompts, recorder = [prompt_of(2 + number % 5) for number in range(SPARE_PLACES + 3)], Recorder()
+
+    def replies(bench: Bench) -> list[list[int]]:
+        return bench.run(*(Sequence(list(prompt)) for prompt in prompts), count=4)
+
+    terms = {"places": 12 * len(prompts), "bounds": Bounds(tokens=400, sequences=len(prompts))}
+    wanted = replies(Bench(weights, **terms))
+    assert replies(recording(weights, recorder, **terms)) == wanted
+    assert recorder.replayed
+
+
+def test_a_single_token_of_a_prompt_goes_the_ordinary_way(weights: Any) -> None:
+    """Where there is room for one token of a prompt beside those who generate, nobody gets the token of another one."""
+    prompts, count, recorder = [prompt_of(30)[first:] for first in range(5)], 60, Recorder()
+
+    def begun() -> list[Sequence]:
+        return [Sequence(list(prompt)) for prompt in prompts]
+
+    bench = recording(weights, recorder, bounds=Bounds(tokens=4, sequences=4))
+    assert bench.run(*begun(), count=count) == Bench(weights).run(*begun(), count=count)
+    # The fifth request has read its prompt in the slot of the first one, before those who generated.
+    fifth = [step.chunks[0] for step in bench.steps if step.token_count == len(step.chunks) == 4]
+    assert any(chunk.start + chunk.count < len(chunk.sequence.tokens) - count for chunk in fifth)
+    assert recorder.replayed
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +142,20 @@ def test_other_adapters_are_recorded_anew(weights: Any, adapters: list[LoadedAda
     assert again == plain.run(*sequences((2, 2, 2))) != first
 
 
-def test_without_memory_for_a_recording(weights: Any) -> None:
-    """A size that finds no memory is computed in the ordinary way, and not tried at each step."""
+@pytest.mark.parametrize("owners", [(0, 0, 0), (1, 1, 1), (2, 3, 2)], ids=["base", "merged", "beside"])
+def test_without_memory_for_a_recording(weights: Any, adapters: list[LoadedAdapter], owners: tuple[int, ...]) -> None:
+    """A size that finds no memory, at its end, is computed in the ordinary way with its own adapters, and not tried at each step."""
     tries = []
 
     def scarce(compute: Callable[[], torch.Tensor]) -> Recording:
-        tries.append(compute)
+        tries.append(compute())
         raise torch.OutOfMemoryError("no memory")
 
-    wanted = Bench(weights).run(*sequences())
-    assert recording(weights, scarce).run(*sequences()) == wanted
+    def replies(bench: Bench) -> list[list[int]]:
+        bench.model.install(bench.model.lora.prepare(adapters[0], adapters[1:]))
+        return bench.run(*sequences(owners))
+
+    assert replies(recording(weights, scarce)) == replies(Bench(weights))
     assert 1 <= len(tries) <= 3
 
 

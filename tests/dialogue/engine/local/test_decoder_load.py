@@ -1,19 +1,23 @@
 """From files to a decoder: the default model for real, GGUF files, folders that are refused, memory that is not there."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from dialogue.engine.bench.gpu.arms import random_adapter
 from dialogue.engine.local import decoder_load, dequantised
 from dialogue.engine.local.decoder_load import LoadedDecoder, Needs, load_decoder
 from dialogue.engine.local.kv_store import KvStore, bytes_per_token
 from dialogue.engine.local.scheduler import Sequence
 from dialogue.engine.models import load_template, pull
-from dialogue.errors import EngineUnavailable
+from dialogue.errors import EngineUnavailable, ModelError
 from dialogue.messages import ChatMessage, Role
+from dialogue.tokenizer import Tokenizer
 from tests.dialogue.engine.local.decoder_scene import Bench, generated
 from tests.fakes.tiny_decoder import write_tiny_decoder
 from tests.fakes.tiny_gguf import tiny_model, write_tiny_gguf
@@ -32,10 +36,32 @@ def test_the_default_model_says_what_transformers_says() -> None:
     sequences = [Sequence(list(prompt)) for prompt in prompts]
     bench = Bench(decoder.model.model)
     made = bench.run(*sequences, count=6)
-    assert made == [generated(decoder.model.model, prompt, 6) for prompt in prompts]
+    untouched = decoder_load.load_weights(dequantised.torch_folder(files, model_cache()))
+    assert made == [generated(untouched, prompt, 6) for prompt in prompts]
     assert "Paris" in decoder.tokenizer.decode(made[0])
     assert sequences[1].cached == 26  # the system section and what begins a question
     assert decoder.eos_ids == {0, 2}  # the end of a text and that of a turn
+
+
+def test_the_gates_hold_for_the_default_model() -> None:
+    """SmolLM2: in a batch, after interruptions, and under adapters of their own requests get the replies that they get alone."""
+    files = default_model()
+    weights = decoder_load.load_weights(dequantised.torch_folder(files, model_cache()))
+    tokenizer = Tokenizer.load(files.tokenizer_path)
+    prompts = [list(tokenizer.encode(f"{question} {question}")) for question in QUESTIONS]
+    adapters = [random_adapter(Bench(weights).model, number, rank=4, strength=0.02) for number in (1, 2)]
+
+    def replies(bench: Bench, *asked: tuple[int, int], before: Callable[[], None] = lambda: None) -> list[list[int]]:
+        bench.model.install(bench.model.lora.prepare(None, adapters))
+        sequences = [Sequence(list(prompts[prompt]), adapter=owner) for prompt, owner in asked]
+        return bench.run(*sequences, count=6, before=lambda number: before() if number in {2, 5} else None)
+
+    every = [(0, 0), (1, 0), (0, 1), (1, 2)]
+    alone = [replies(Bench(weights), each)[0] for each in every]
+    assert alone[0] != alone[2], "the adapter says nothing else"
+    assert replies(Bench(weights), *every) == alone
+    interrupted = Bench(weights)
+    assert replies(interrupted, *every, before=interrupted.interrupt) == alone
 
 
 def folder_of(tmp_path: Path) -> Path:
@@ -72,6 +98,14 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}), encoding="utf-8")
     with pytest.raises(EngineUnavailable, match=r"lacks weights, such as model\.layers\.2"):
         load(folder, tmp_path)
+
+
+def test_a_model_of_another_build_is_refused(tmp_path: Path) -> None:
+    """A decoder whose layers are not where adapters and steps look for them is refused by its name."""
+    config = transformers.GPT2Config(vocab_size=64, n_embd=8, n_layer=1, n_head=2, n_positions=64)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="cannot serve a GPT2LMHeadModel"):
+        decoder_load.load_weights(tmp_path)
 
 
 def test_positions_that_depend_on_the_row_are_refused(tmp_path: Path) -> None:

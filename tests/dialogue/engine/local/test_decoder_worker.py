@@ -40,6 +40,7 @@ from tests.waiting import until
 
 GREEDY = SamplingParams(max_tokens=10, temperature=0, repetition_penalty=1, ignore_eos=True)
 MODEL = tiny_model(seed=3)
+WANT_OF_MEMORY = [torch.OutOfMemoryError("no memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 Compute = Callable[[DecoderModel, Step, ChosenTokens | None], torch.Tensor]
 ComputeStep = Callable[[DecoderModel, Step], torch.Tensor]
 Change = Callable[[ComputeStep, DecoderModel, Step], torch.Tensor]
@@ -96,9 +97,7 @@ def partial_method(change: Change, real: Compute) -> Compute:
     return lambda model, step, before: change(lambda one, other: real(one, other, before), model, step)
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("no memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
+@pytest.mark.parametrize("error", WANT_OF_MEMORY)
 async def test_want_of_memory_changes_no_reply(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """When big steps find no memory, smaller ones are made: every request is answered, and as it would have been."""
     undisturbed = await answers(engine)
@@ -224,7 +223,10 @@ async def test_a_request_keeps_the_adapter_that_it_began_with(engine: DecoderEng
         await answer(engine, asked)
 
 
-async def test_without_memory_for_a_copy_nothing_is_merged(engine: DecoderEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", WANT_OF_MEMORY)
+async def test_without_memory_for_a_copy_nothing_is_merged(
+    engine: DecoderEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """When a merged copy of the layers finds no memory, the adapter is applied without one; when not even that, it is rejected."""
     sha256 = (await engine.start()).model_sha256
     ref = AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, 1))
@@ -234,7 +236,7 @@ async def test_without_memory_for_a_copy_nothing_is_merged(engine: DecoderEngine
     await engine.set_adapters([])
 
     def no_memory(*_: object) -> None:
-        raise torch.OutOfMemoryError("no memory")
+        raise error
 
     monkeypatch.setattr(LoraLayers, "_merge", no_memory)
     await engine.set_adapters([ref])
@@ -243,6 +245,23 @@ async def test_without_memory_for_a_copy_nothing_is_merged(engine: DecoderEngine
     with pytest.raises(AdapterRejected, match="no memory"):
         await engine.set_adapters([])
     assert await answer(engine, asked) == merged
+
+
+async def test_adapters_that_fail_leave_the_old_ones(engine: DecoderEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong while other adapters are prepared, requests find those that were there."""
+    sha256 = (await engine.start()).model_sha256
+    ref = AdapterRef("release", adapter_folder(MODEL, tmp_path, sha256, 1))
+    await engine.set_adapters([ref])
+    asked = replace(asking(3), adapter="release")
+    before = await answer(engine, asked)
+
+    def fails(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(LoraLayers, "prepare", fails)
+    with pytest.raises(ValueError, match="a bug"):
+        await engine.set_adapters([])
+    assert await answer(engine, asked) == before
 
 
 async def test_want_of_memory_after_the_draw_changes_no_reply(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 """The scheduler and its slots, over a store that remembers what each place was computed from."""
 
 import random
+from collections.abc import Mapping
 from collections.abc import Sequence as Values
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
-from dialogue.engine.local.scheduler import EASE_AFTER, Bounds, Chunk, Scheduler, Sequence, Step
+from dialogue.engine.local.scheduler import EASE_AFTER, UNREAD, Bounds, Scheduler, Sequence, Step
 from dialogue.engine.local.slot_table import Slot, SlotTable, common_prefix
 from dialogue.engine.local.token_ranges import TokenRanges
 from tests.sizes import record_proof, size
@@ -22,18 +24,21 @@ class Memory:
     def __init__(self, places: int = PLACES) -> None:
         self.places: list[Origin | None] = [None] * places
 
-    def compute(self, step: Step) -> None:
+    def compute(self, step: Step, truth: Mapping[Sequence, list[int]] | None = None) -> None:
+        """Compute a step. `truth` holds the tokens as the device knows them, those included that nobody has read."""
+        known = truth if truth is not None else {chunk.sequence: chunk.sequence.tokens for chunk in step.chunks}
         for copy in step.copies:
             self.places[copy.target : copy.target + copy.count] = self.places[copy.source : copy.source + copy.count]
         for chunk in step.chunks:
             for position in range(chunk.start, chunk.start + chunk.count):
-                self.places[chunk.slot.start + position] = (chunk.sequence.adapter, tuple(chunk.sequence.tokens[: position + 1]))
+                self.places[chunk.slot.start + position] = (chunk.sequence.adapter, tuple(known[chunk.sequence][: position + 1]))
         for chunk in step.chunks:  # all of them see the store as the step leaves it
-            self.check(chunk.slot, chunk.sequence.adapter, chunk.sequence.tokens[: chunk.start + chunk.count])
+            self.check(chunk.slot, chunk.sequence.adapter, known[chunk.sequence][: chunk.start + chunk.count])
             assert chunk.start + chunk.count <= chunk.slot.size
 
     def check(self, slot: Slot, adapter: int, tokens: Values[int]) -> None:
-        """Check that the beginning of a slot was computed by this adapter from these tokens."""
+        """Check that the beginning of a slot was computed by this adapter from these tokens, as far as they are read."""
+        tokens = list(takewhile(lambda token: token != UNREAD, tokens))
         held = self.places[slot.start : slot.start + len(tokens)]
         assert held == [(adapter, tuple(tokens[: position + 1])) for position in range(len(tokens))]
 
@@ -41,11 +46,15 @@ class Memory:
 class Run:
     """A scheduler at work on random requests."""
 
-    def __init__(self, seed: int, *, tokens: int = 7, sequences: int = 3) -> None:
+    def __init__(self, seed: int, *, tokens: int = 7, sequences: int = 3, overlaps: bool = False) -> None:
+        """`overlaps` = a step is launched before the tokens of the one before are read, as on a GPU."""
         self.random = random.Random(seed)
         self.memory = Memory()
         self.scheduler = Scheduler(SlotTable(PLACES), Bounds(tokens, sequences))
         self.ended = 0
+        self.truth: dict[Sequence, list[int]] = {}
+        self.unread: list[tuple[Sequence, int]] = []
+        self.overlaps = overlaps
 
     def submit(self) -> Sequence:
         """Add a request; tokens are few, so that many begin alike."""
@@ -53,6 +62,7 @@ class Run:
         sequence = Sequence(
             prompt, self.random.randrange(3), self.random.choice(("", "a", "b")), room=len(prompt) + self.random.randint(1, 12)
         )
+        self.truth[sequence] = list(prompt)
         self.scheduler.submit(sequence)
         return sequence
 
@@ -63,22 +73,38 @@ class Run:
         step = self.scheduler.plan()
         assert step.token_count <= bounds.tokens
         assert len(self.scheduler.running) <= bounds.sequences
-        self.memory.compute(step)
+        self.memory.compute(step, self.truth)
         self.check()
-        if step.chunks and self.random.random() < 0.05 and self.scheduler.put_back(step):
+        if step.chunks and bounds.tokens > 1 and self.random.random() < 0.05:
+            self.read()
+            self.scheduler.put_back(step)
             return step
         self.scheduler.commit(step)
-        for chunk in step.chunks:
-            self.go_on(chunk)
+        launched = [self.choose(chunk.sequence) for chunk in step.chunks if chunk.samples]
+        if self.overlaps:
+            self.read()
+        self.unread = launched
+        if not self.overlaps:
+            self.read()
         self.check()
         return step
 
-    def go_on(self, chunk: Chunk) -> None:
-        if chunk.samples:
-            chunk.sequence.tokens.append(self.random.choice((1, 2)))
-            if len(chunk.sequence.tokens) == chunk.sequence.room:
-                self.scheduler.end(chunk.sequence)
-                self.ended += 1
+    def choose(self, sequence: Sequence) -> tuple[Sequence, int]:
+        """Let the device choose what follows."""
+        token = self.random.choice((1, 2))
+        self.truth[sequence].append(token)
+        sequence.expect()
+        return sequence, token
+
+    def read(self) -> None:
+        """Take note of what the device has chosen; some replies end with it before their room is full."""
+        for sequence, token in self.unread:
+            if sequence in self.scheduler.running:
+                sequence.learn(token)
+                if len(sequence.tokens) - sequence.unread == sequence.room or self.random.random() < 0.1:
+                    self.scheduler.end(sequence)
+                    self.ended += 1
+        self.unread = []
 
     def check(self) -> None:
         """Check that slots hold what they say, share no place, and that those of nobody are free."""
@@ -92,36 +118,38 @@ class Run:
         assert {id(sequence.slot) for sequence in self.scheduler.running} == {id(slot) for slot in slots if slot.busy}
 
 
-@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4))
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.booleans())
 @settings(max_examples=size("scheduler_runs", small=60, proof=2000), deadline=None)
-def test_nobody_sees_what_another_computed(seed: int, tokens: int, sequences: int) -> None:
+def test_nobody_sees_what_another_computed(seed: int, tokens: int, sequences: int, overlaps: bool) -> None:
     """Whatever comes, goes, is copied, thrown away or put back: a token sees its own tokens under its own adapter, and nothing else."""
-    run = Run(seed, tokens=tokens, sequences=sequences)
+    run = Run(seed, tokens=tokens, sequences=sequences, overlaps=overlaps)
     for _ in range(40):
         if run.random.random() < 0.5:
             run.submit()
         run.step()
 
 
-@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4))
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.booleans())
 @settings(max_examples=size("scheduler_ends", small=40, proof=1000), deadline=None)
-def test_nobody_starves(seed: int, tokens: int, sequences: int) -> None:
+def test_nobody_starves(seed: int, tokens: int, sequences: int, overlaps: bool) -> None:
     """Every request that was submitted comes to its end, and whoever generates gets a token at each step."""
-    run = Run(seed, tokens=tokens, sequences=sequences)
+    run = Run(seed, tokens=tokens, sequences=sequences, overlaps=overlaps)
     for _ in range(12):
         run.submit()
     while not run.scheduler.idle:
-        generating = [sequence for sequence in run.scheduler.running if sequence.pending == 1]
+        generating = [sequence for sequence in run.scheduler.running if sequence.pending == 1 and not sequence.is_full]
+        waits = any(sequence.is_full for sequence in run.scheduler.running)
         step = run.step()
-        assert step.chunks, "there is something to do, and nothing is done"
+        assert step.chunks or waits, "there is something to do, and nothing is done"
         assert set(generating) <= {chunk.sequence for chunk in step.chunks}
     assert run.ended == 12
 
 
-def test_cancelled_requests_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_cancelled_requests_leave_nothing_behind(overlaps: bool) -> None:
     """Requests that are cancelled at any moment leave no busy slot, no place taken and no other request disturbed."""
     count, seed = size("random_cancels", small=1000, proof=20_000), 11
-    run = Run(seed)
+    run = Run(seed, overlaps=overlaps)
     cancelled = 0
     while cancelled < count:
         alive = [*run.scheduler.running, *run.scheduler.waiting]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from dialogue.engine.local.seq2seq import Seq2SeqEngine, Seq2SeqSettings
 from dialogue.engine.local.seq2seq_adapter import load_seq2seq_adapter, seq2seq_facts
 from dialogue.engine.local.seq2seq_codec import EncodedTask, Seq2SeqCodec
 from dialogue.engine.local.seq2seq_files import describe_seq2seq
-from dialogue.engine.local.seq2seq_model import Seq2SeqModel, load_weights
-from dialogue.errors import AdapterRejected, EngineError, ModelError, RequestTooLong, TaskUnsupported
+from dialogue.engine.local.seq2seq_model import Batch, Seq2SeqModel, load_weights
+from dialogue.errors import AdapterRejected, EngineError, EngineUnavailable, ModelError, RequestTooLong, TaskUnsupported
 from tests.fakes.tiny_seq2seq import FAMILIES, write_tiny, write_tiny_adapter
 
 TEXTS = ("Where is my parcel?", "Hello world, the order was sent", "Monday")
@@ -204,5 +205,39 @@ async def test_sampling_is_the_requests_own(tmp_path: Path) -> None:
         alone = [await text(seed) for seed in range(3)]
         assert await asyncio.gather(*(text(seed) for seed in range(3))) == alone
         assert len(set(alone)) == 3
+    finally:
+        await engine.close()
+
+
+async def test_without_memory_for_a_batch_its_halves_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that find no memory together get the replies of before in smaller batches; one that finds none alone ends."""
+    files = describe_seq2seq("x", write_tiny("marian", tmp_path))
+    codec, engine = Seq2SeqCodec(tmp_path), Seq2SeqEngine(Seq2SeqSettings(tmp_path, "x", files.sha256, 128, 4, 1))
+    real, most, failures = Seq2SeqModel.begin, 4, 0
+
+    async def text(source: str) -> str:
+        task = codec.translate(source, "en", "de")
+        sampling = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
+        request = GenerationRequest("r", task.ids, sampling, decoder_prompt=task.decoder_ids)
+        return "".join([event.text async for event in engine.generate(request) if isinstance(event, TextDelta)])
+
+    def scarce(model: Seq2SeqModel, prompts: Sequence[Sequence[int]], beginnings: Sequence[Sequence[int]]) -> Batch:
+        nonlocal failures
+        if len(prompts) > most:
+            failures += 1
+            raise torch.OutOfMemoryError("no memory")
+        return real(model, prompts, beginnings)
+
+    monkeypatch.setattr(Seq2SeqModel, "begin", scarce)
+    try:
+        await engine.start()
+        alone = [await text(each) for each in TEXTS]
+        assert failures == 0
+        most = 1
+        assert await asyncio.gather(*map(text, TEXTS)) == alone
+        assert failures
+        most = 0
+        with pytest.raises(EngineUnavailable, match="no memory"):
+            await text(TEXTS[0])
     finally:
         await engine.close()
