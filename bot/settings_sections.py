@@ -138,6 +138,9 @@ class EngineSection(Section):
     weights: Literal["full", "int8"] = Field(
         "full", description="int8: kind = local rounds weights to 8 bits, quicker on a CPU and a little less exact. For CPUs with VNNI."
     )
+    speculation: bool = Field(
+        True, description="llama.cpp guesses how a reply that repeats its conversation goes on: quicker, the model still has the say."
+    )
     cache_ram_mib: int = Field(
         512, ge=0, le=1_048_576, description="MiB that keep conversations warm which have lost their slot; 0 = none."
     )

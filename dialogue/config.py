@@ -49,6 +49,7 @@ class EngineConfig:
     slots: int = 4  # requests that run at the same time; each holds its own context in memory
     threads: int | None = None  # CPU threads; None = the physical cores, beyond which llama.cpp gets slower
     weights: str = "full"  # full | int8: in which numbers kind = local keeps a model on a CPU; the other kinds serve what their files hold
+    speculation: bool = True  # llama.cpp computes what may follow, by a conversation's own words, together with the next token
     cache_ram_mib: int = 512  # MiB that keep the KV of conversations that lost their slot; 0 = none are kept
     start_timeout_s: float = 60.0  # seconds from the start of the child until it must be ready; a big model from a slow disk takes long
     hang_timeout_s: float = 20.0  # seconds without any sign of life from a running child before it is killed

@@ -53,6 +53,7 @@ def llamacpp_spec(config: EngineConfig, files: ModelFiles) -> EngineSpec:
         "slots": config.slots,
         "threads": config.threads,
         "cache_ram_mib": config.cache_ram_mib,
+        "speculation": config.speculation,
         "cache_dir": str(config.cache_dir),
         "tokenizer_sha256": files.tokenizer_sha256,
         "template_sha256": files.template_sha256,

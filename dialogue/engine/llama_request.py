@@ -17,8 +17,8 @@ SEEDS = 1 << 32  # llama.cpp's are unsigned 32-bit numbers …
 RANDOM_SEED = SEEDS - 1  # … and this one means "any"
 PENALTY_WINDOW = 64  # last tokens that the repetition penalty looks at: llama.cpp's own; names and figures further up stay sayable
 # Seconds between two events of one generation, faster than anybody reads. Every event wakes threads in two processes; token
-# by token that keeps a fast model on two cores from computing (`kefu bench engine`: 0.95 of the raw library, so 0.98).
-SHOW_EVERY_S = 0.05
+# by token that keeps a fast model on two cores from computing.
+SHOW_EVERY_S = 0.1
 _NEUTRAL = {
     "min_p": 0.0,
     "typical_p": 1.0,

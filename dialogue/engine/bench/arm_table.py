@@ -59,11 +59,19 @@ ARMS: Final = (
         "local-merged", "the same, one merged adapter for everybody", "engine", "torch", (ADAPTERS,), adapters=1, engine={"kind": "local"}
     ),
     ArmKind("llamacpp", "Kefu's engine on llama.cpp", "engine", "gguf", engine={"kind": "llamacpp"}),
+    ArmKind(
+        "llamacpp-no-speculation",
+        "the same without guesses",
+        "engine",
+        "gguf",
+        (SINGLE, MULTI_TURN),
+        engine={"kind": "llamacpp", "speculation": False},
+    ),
     ArmKind("raw", "xllamacpp, nothing of Kefu", "raw", "gguf"),
     ArmKind("url", "the server at --url, nothing of Kefu", "url", "url", _NO_ADAPTERS),
 )
 BY_NAME: Final = {kind.name: kind for kind in ARMS}
-BASE_ARMS: Final = ("llamacpp", "raw")  # those of the base install
+BASE_ARMS: Final = ("llamacpp", "llamacpp-no-speculation", "raw")  # those of the base install
 OURS: Final = tuple(kind.name for kind in ARMS if kind.builder in {"engine", "ablation"})
 BASELINES: Final = tuple(kind.name for kind in ARMS if kind.name not in OURS)
 

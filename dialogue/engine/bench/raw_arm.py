@@ -12,7 +12,7 @@ from typing import Any
 from dialogue.engine.bench.samples import UNKNOWN, Answer, Ask
 from dialogue.engine.bench.settings import ArmSettings
 from dialogue.engine.cpu_cores import usable_cores
-from dialogue.engine.llamacpp import SPIN_COUNT
+from dialogue.engine.llama_server import SPIN_COUNT
 from dialogue.engine.lora_gguf import ServedFiles, prepare_adapter
 from dialogue.errors import EngineUnavailable
 

@@ -9,7 +9,7 @@ from dialogue.engine.bench.metrics import interval, spread
 from dialogue.engine.bench.workload import Case
 
 RATIOS: Final = ("output_tokens_per_s", "ttft_ms.p50", "tpot_ms.p50", "e2e_ms.p50", "ttft_last_turn_ms")
-PAIRS: Final = (*((ours, base) for ours in OURS for base in BASELINES), *(("local", each) for each in OURS if each.startswith("local-")))
+PAIRS: Final = (*((ours, base) for ours in OURS for base in BASELINES), *((each.partition("-")[0], each) for each in OURS if "-" in each))
 COLUMNS: Final = (
     ("output_tokens_per_s", "tokens/s"),
     ("ttft_ms.p50", "TTFT p50"),

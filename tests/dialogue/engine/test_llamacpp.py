@@ -14,7 +14,8 @@ import pytest
 
 from dialogue.engine import llama_slots
 from dialogue.engine.base import AdapterRef, FinishReason, GenerationEvent, GenerationRequest, TextDelta
-from dialogue.engine.llamacpp import BATCH_TOKENS, LlamaCppEngine, LlamaServer
+from dialogue.engine.llama_server import BATCH_TOKENS, LlamaServer
+from dialogue.engine.llamacpp import LlamaCppEngine
 from dialogue.engine.model_files import ModelFiles
 from dialogue.engine.models import load_tokenizer
 from dialogue.errors import EngineError, EngineUnavailable
