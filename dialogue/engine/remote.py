@@ -10,20 +10,23 @@ import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 import httpx2
+import structlog
 
 from dialogue.config import RemoteConfig
 from dialogue.engine.base import AdapterRef, EngineHealth, EngineInfo, GenerationEvent, GenerationRequest
 from dialogue.engine.remote_call import RemoteCall, RemoteTimeouts
 from dialogue.engine.remote_examine import Encode
 from dialogue.engine.remote_fleet import Fleet
-from dialogue.engine.remote_seats import Seats
-from dialogue.engine.remote_servers import ServerFacts, ServerKind, completion_body
+from dialogue.engine.remote_seats import Seats, Unexamined
+from dialogue.engine.remote_servers import ServerKind, completion_body
 from dialogue.engine.replicas import Replica
 from dialogue.errors import AdapterUnknown, DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, RequestTooLong
+
+log = structlog.get_logger(__name__)
 
 
 class RemoteEngine:
@@ -88,6 +91,8 @@ class RemoteEngine:
                     refusals.append(self._fleet.noted(replica, error))
                     if begun:
                         raise refusals[-1] from None
+                except EngineError as error:
+                    raise named(replica, error) from None
                 else:
                     return
                 finally:
@@ -116,42 +121,58 @@ class RemoteEngine:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
+        await self._fleet.close()
         await self._client.aclose()
 
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(self._timeouts.look_s)
-            await self._fleet.look()
-            self._seats.look()
+            try:
+                await self._fleet.look()
+                self._seats.look()
+            except Exception:  # without these looks a server that was away would never come back
+                log.exception("remote_look_broke")
 
-    async def _seat(
-        self, request: GenerationRequest, tried: Collection[str], deadline: float, refusals: list[EngineError]
-    ) -> Replica | None:
-        """Wait for a slot on a server that was not tried; None when there is none, or all that are left asked for a pause."""
+    async def _seat(self, request: GenerationRequest, tried: set[str], deadline: float, refusals: list[EngineError]) -> Replica | None:
+        """Wait for a slot on a server that was not tried, and see to it that one is examined when none is up.
+
+        None when there is none, or all that are left asked for a pause.
+        """
         try:
-            return await self._seats.take(request.cache_key or request.request_id, tried, deadline)
+            while isinstance(found := await self._seats.take(request.cache_key or request.request_id, tried, deadline), Unexamined):
+                if (error := await self._trouble_with(found.replica, deadline)) is not None:
+                    tried.add(found.replica.url)
+                    refusals.append(error)
         except EngineOverloaded as error:
             refusals.append(error)
             return None
+        return found
+
+    async def _trouble_with(self, replica: Replica, deadline: float) -> EngineUnavailable | None:
+        """Have a server examined; return why it cannot serve. Raises DeadlineExceeded, EngineUnavailable once closed."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                await self._fleet.examine(replica)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline of the request passed") from None
+        except EngineUnavailable as error:
+            if self._closed:
+                raise EngineUnavailable("the engine is closed") from None
+            return error
+        return None
 
     def _check(self, request: GenerationRequest) -> None:
         if self._info is None or self._closed:
             raise EngineUnavailable("the engine is closed" if self._closed else "the engine is not started")
         if request.adapter is not None and request.adapter not in self._fleet.adapters:
             raise AdapterUnknown(f"the adapter {request.adapter!a} is not loaded")
-        if len(request.prompt) >= self._info.context_tokens:
-            raise RequestTooLong(f"{len(request.prompt)} tokens do not fit into a context of {self._info.context_tokens}")
-
-    async def _examined(self, replica: Replica, deadline: float) -> ServerFacts:
-        try:
-            async with asyncio.timeout(max(0.0, deadline - self._clock())):
-                return await self._fleet.examine(replica)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline of the request passed") from None
+        check_length(request, self._info.context_tokens)
 
     async def _attempt(self, replica: Replica, request: GenerationRequest, deadline: float) -> AsyncGenerator[GenerationEvent, None]:
         """Stream one generation from one server."""
-        facts = replica.facts or await self._examined(replica, deadline)
+        if (facts := replica.facts) is None:
+            raise EngineUnavailable(replica.detail)  # another request found out in this moment
+        check_length(request, facts.context_tokens)  # it may have come back with less than it had at the start
         salt = hmac.new(self._salt_key, (request.cache_key or request.request_id).encode(), "sha256").hexdigest()
         if request.adapter is not None and request.adapter not in replica.adapters:
             raise AdapterUnknown(f"was not given the adapter {request.adapter!a} yet")
@@ -180,6 +201,17 @@ def salt_key(api_key: str) -> bytes:
     Without a key, every process keeps its own.
     """
     return hmac.digest(api_key.encode(), b"kefu cache salt", "sha256") if api_key else secrets.token_bytes(32)
+
+
+def check_length(request: GenerationRequest, context_tokens: int) -> None:
+    """Raise RequestTooLong for a prompt that leaves no room for a reply."""
+    if len(request.prompt) >= context_tokens:
+        raise RequestTooLong(f"{len(request.prompt)} tokens do not fit into a context of {context_tokens}")
+
+
+def named(replica: Replica, error: EngineError) -> EngineError:
+    """Return a refusal of the request with the server's name in it; too long and too late are no matter of one server."""
+    return EngineError(f"{replica.label} {error}") if type(error) is EngineError else error
 
 
 def worth_telling(refusals: Sequence[EngineError]) -> EngineError:

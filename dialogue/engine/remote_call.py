@@ -29,7 +29,7 @@ class RemoteTimeouts:
     """How long a server may be silent, in seconds. The deadline of a request holds besides."""
 
     connect_s: float = 5.0
-    examine_s: float = 30.0  # all questions at the start
+    examine_s: float = 30.0  # all questions of one examination; all adapters of one promotion
     first_token_s: float = 60.0  # a long prompt on a busy server
     between_tokens_s: float = 30.0
     health_s: float = 10.0  # the answer of an idle server that is asked how it is

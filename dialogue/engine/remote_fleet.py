@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ class Fleet:
         self._encode = encode
         self._timeouts = timeouts
         self._clock = clock
-        self._examining = {replica.url: asyncio.Lock() for replica in self.replicas}
+        self._examinations: dict[str, asyncio.Task[str]] = {}  # by address, the latest: what is wrong; empty = nothing
 
     async def start(self) -> EngineInfo:
         """Examine all; one that can serve is enough. Raises EngineUnavailable with what is wrong with the first."""
@@ -58,19 +59,48 @@ class Fleet:
             slots=sum(self._slots(replica.facts or smallest) for replica in self.replicas),  # those that come later count already
         )
 
-    async def examine(self, replica: Replica) -> ServerFacts:
-        """Look at a server and give it the adapters, unless that has been done. Raises EngineUnavailable."""
-        async with self._examining[replica.url]:
-            if replica.facts is not None:
-                return replica.facts
-            try:
-                async with asyncio.timeout(self._timeouts.examine_s):
-                    facts = await self._probe(replica).examine(self._encode)
-                    handles = await self._equipped(replica, facts, tuple(self.adapters.values()))
-            except (AdapterRejected, TimeoutError) as error:
-                raise EngineUnavailable(str(error) or "answers too slowly") from None
-            replica.examined(facts, self._slots(facts), handles)
-            return facts
+    async def examine(self, replica: Replica) -> None:
+        """Look at a server and give it the adapters, unless that has been done. Raises EngineUnavailable, which has been noted.
+
+        Who asks meanwhile shares the examination and what comes of it; it goes on when somebody gives up.
+        """
+        if replica.facts is not None:
+            return
+        task = self._examinations.get(replica.url)
+        if task is None or task.done():
+            task = self._examinations[replica.url] = asyncio.create_task(self._examine(replica))
+        await asyncio.wait([task])  # leaves it running when we are cancelled
+        if trouble := "the engine is closed" if task.cancelled() else task.result():
+            raise EngineUnavailable(trouble)
+
+    async def close(self) -> None:
+        """Break off the examinations. Idempotent."""
+        for task in self._examinations.values():
+            task.cancel()
+        await asyncio.gather(*self._examinations.values(), return_exceptions=True)
+
+    async def _examine(self, replica: Replica) -> str:
+        """Return what is wrong with a server, which is noted; empty = it can serve."""
+        try:
+            async with self._in_time():
+                facts = await self._probe(replica).examine(self._encode)
+                handles = await self._equipped(replica, facts, tuple(self.adapters.values()))
+        except (AdapterRejected, EngineUnavailable) as error:
+            return self._failed(replica, str(error))
+        except Exception as error:  # a defect, or a server that says what nobody expects: the others are looked at all the same
+            log.exception("remote_examination_broke", server=replica.label)
+            return self._failed(replica, f"cannot be examined ({type(error).__name__})")
+        replica.examined(facts, self._slots(facts), handles)
+        return ""
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Give a server so much time for all that is asked in the block. Raises EngineUnavailable."""
+        try:
+            async with asyncio.timeout(self._timeouts.examine_s):
+                yield
+        except TimeoutError:
+            raise EngineUnavailable("answers too slowly") from None
 
     async def look(self) -> None:
         """Ask idle servers how they are; examine those that failed and have been left alone for long enough."""
@@ -95,25 +125,31 @@ class Fleet:
     async def _examine_all(self, replicas: Sequence[Replica]) -> list[EngineError]:
         """Examine at the same time; return what is wrong with whom."""
         results = await asyncio.gather(*(self.examine(replica) for replica in replicas), return_exceptions=True)
-        return [self.noted(replica, result) for replica, result in zip(replicas, results, strict=True) if isinstance(result, EngineError)]
+        return [result for result in results if isinstance(result, EngineError)]
 
     def noted(self, replica: Replica, error: EngineError) -> EngineError:
-        """Remember how a server failed; return the error with the server's name in it."""
+        """Remember how a server failed, once for all whom it took along; return the error with the server's name in it."""
         named = f"{replica.label} {error}"
         if isinstance(error, EngineOverloaded):
             replica.refused(str(error), self._clock() + error.retry_after_s)
             return EngineOverloaded(named, error.retry_after_s)
-        replica.failed(str(error), self._clock())
-        log.warning("remote_server_failed", server=replica.label, detail=str(error), failures=replica.failures)
+        if replica.facts is not None:
+            self._failed(replica, str(error))
         return type(error)(named)
+
+    def _failed(self, replica: Replica, detail: str) -> str:
+        """Remember a failure; return it with the server's name in it."""
+        replica.failed(detail, self._clock())
+        log.warning("remote_server_failed", server=replica.label, detail=detail, failures=replica.failures)
+        return f"{replica.label} {detail}"
 
     async def set_adapters(self, adapters: Sequence[AdapterRef]) -> None:
         """Make sure that every server that answers has these adapters. None is unloaded: others may use it.
 
-        A server that fails now gets them when it is examined again. Raises AdapterRejected, EngineUnavailable when all fail.
+        One that fails or says nothing now gets them when it is examined again. Raises AdapterRejected, EngineUnavailable when all fail.
         """
         answering = [(replica, replica.facts) for replica in self.replicas if replica.facts]
-        tasks = (self._equipped(replica, facts, adapters) for replica, facts in answering)
+        tasks = (self._equipped_in_time(replica, facts, adapters) for replica, facts in answering)
         outcomes = list(zip(answering, await asyncio.gather(*tasks, return_exceptions=True), strict=True))
         for _, outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, EngineError):
@@ -125,6 +161,10 @@ class Fleet:
         for (replica, _), outcome in outcomes:
             if not isinstance(outcome, BaseException):
                 replica.adapters = outcome
+
+    async def _equipped_in_time(self, replica: Replica, facts: ServerFacts, adapters: Sequence[AdapterRef]) -> dict[str, object]:
+        async with self._in_time():
+            return await self._equipped(replica, facts, adapters)
 
     async def _equipped(self, replica: Replica, facts: ServerFacts, adapters: Sequence[AdapterRef]) -> dict[str, object]:
         """Return what the server calls each adapter, after loading those that it lacks. Raises AdapterRejected."""

@@ -1,6 +1,7 @@
 """The queue before the servers: no more of our requests run on one than it has slots; who finds them all taken waits.
 
     take ─► the conversation's own server ─► the next with a free slot ─► wait, first come, first served ─► deadline
+                                                            └► no server is up: examine one, then come again
 
 What other processes run there is not known here: each brings its own bound (`remote.slots`), and the servers' 429 is the last word.
 """
@@ -14,13 +15,20 @@ from dialogue.engine.replicas import WAIT, Replica, choose
 from dialogue.errors import DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Unexamined:
+    """A server that may be used once it was examined; no slot is taken there, so that all who wait can share one examination."""
+
+    replica: Replica
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
     """One request that wants a slot."""
 
     key: str
     tried: frozenset[str]
-    seat: "asyncio.Future[Replica | EngineError | None]"
+    seat: "asyncio.Future[Replica | Unexamined | EngineError | None]"
 
 
 class Seats:
@@ -36,8 +44,8 @@ class Seats:
         """How many requests wait for a slot."""
         return len(self._waiters)
 
-    async def take(self, key: str, tried: Collection[str], deadline: float) -> Replica | None:
-        """Return a server with a slot for this request; None when all of them were tried.
+    async def take(self, key: str, tried: Collection[str], deadline: float) -> Replica | Unexamined | None:
+        """Return a server with a slot for this request, or one to examine before coming again; None when all of them were tried.
 
         Raises EngineOverloaded when those that are left have asked for a pause, DeadlineExceeded, EngineUnavailable once closed.
         """
@@ -70,7 +78,9 @@ class Seats:
             if choice is WAIT or waiter.seat.done():  # done: cancelled just now
                 continue
             self._waiters.remove(waiter)
-            if isinstance(choice, Replica):
+            if isinstance(choice, Replica) and choice.facts is None:
+                waiter.seat.set_result(Unexamined(choice))
+            elif isinstance(choice, Replica):
                 choice.running += 1
                 waiter.seat.set_result(choice)
             else:

@@ -32,6 +32,7 @@ ASSUMED_SLOTS = 64  # vLLM and SGLang batch as their memory allows and do not sa
 OLDEST_GOOD_VLLM = (0, 33)  # before that: known holes (cross-request token bleed, requests that end the engine)
 DEFAULT_RETRY_S = 5.0
 LONGEST_WORDS = 200  # of a server's own words in an error
+OF_THE_SERVER = frozenset({401, 403, 404, 408, 429})  # another server may answer these better; the other 4xx are the request's own fault
 
 _TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size|maximum.{0,20}length|longer than", re.IGNORECASE)
 _ADAPTER = re.compile(r"lora|adapter|model .{0,200}does not exist", re.IGNORECASE)
@@ -159,12 +160,14 @@ def error_from(status: int, retry_after: str, words: str, request: GenerationReq
     """Turn a refusal into a typed error; `words` are the server's own, already without secrets."""
     if status == 429 or (status == 503 and retry_after):
         return EngineOverloaded(f"has too much to do ({status})", retry_seconds(retry_after))
-    if 400 <= status < 500 and _TOO_LONG.search(words):
+    if status == 413 or (400 <= status < 500 and _TOO_LONG.search(words)):
         return RequestTooLong(f"{len(request.prompt)} tokens do not fit: {words}")
     if status in {400, 404} and request.adapter is not None and _ADAPTER.search(words):
         return AdapterUnknown(f"the adapter {request.adapter!a} is not loaded there: {words}")
     if status in {401, 403}:
         return EngineUnavailable(f"refuses the key ({status})")
+    if 400 <= status < 500 and status not in OF_THE_SERVER:
+        return EngineError(f"refuses the request ({status}): {words}")
     return EngineUnavailable(f"answered {status}: {words}")
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from dialogue.engine.remote_servers import ServerFacts
 
 LONGEST_PAUSE_S = 30.0
+MOST_DOUBLINGS = 5  # past the longest pause; unbounded, a server that is away for a night overflows a float
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Replica:
     def failed(self, detail: str, now: float) -> None:
         """It did not answer, or not well: leave it alone for 1, 2, 4 … 30 seconds. It is examined again before it is used."""
         self.failures += 1
-        self.not_before = now + min(LONGEST_PAUSE_S, 2.0 ** (self.failures - 1))
+        self.not_before = now + min(LONGEST_PAUSE_S, 2.0 ** min(self.failures - 1, MOST_DOUBLINGS))
         self.detail = detail
         self.facts = None
 
@@ -67,16 +68,15 @@ WAIT: Final = _Wait()
 def choose(replicas: Sequence[Replica], key: str, now: float, tried: Collection[str] = ()) -> Replica | _Wait | None:
     """Return the server that a request with this key should try next, WAIT for a slot, or None when no server is left to try.
 
-    A full server is passed by for the next that serves. One that failed is tried only when no other is left. One that has asked
-    for a pause gets it.
+    A full server is passed by for the next that serves. One that failed is tried only when no other is left, however much runs there:
+    it has to be examined first, which takes no slot. One that has asked for a pause gets it.
     """
     left = [replica for replica in replicas if replica.url not in tried and not replica.is_resting(now)]
     serving = [replica for replica in left if replica.facts is not None]
-    candidates = serving or left
-    free = [replica for replica in candidates if not replica.is_full()]
+    free = [replica for replica in serving if not replica.is_full()] if serving else left
     if free:
         return max(free, key=lambda replica: _weight(replica.url, key))
-    return WAIT if candidates else None
+    return WAIT if serving else None
 
 
 def _weight(url: str, key: str) -> int:

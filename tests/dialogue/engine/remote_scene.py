@@ -5,12 +5,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
 
 from dialogue.config import RemoteConfig
 from dialogue.engine.base import GenerationFinished, GenerationRequest, SamplingParams, TextDelta
 from dialogue.engine.remote import RemoteEngine
 from dialogue.engine.remote_call import RemoteTimeouts
-from tests.fakes.completion_server import CompletionServer, completion_server
+from tests.fakes.completion_server import CompletionServer, Json, completion_server, send_json
 
 KEY = "sk-very-secret-4711"
 QUICK = RemoteTimeouts(connect_s=30, first_token_s=0.3, between_tokens_s=0.3, look_s=3600)  # for servers that fall silent
@@ -62,4 +65,24 @@ async def until_health(engine: RemoteEngine, words: str) -> None:
     """Wait until the engine says so of its servers."""
     async with asyncio.timeout(30):
         while words not in engine.health().detail:  # noqa: ASYNC110 - health() is a snapshot
+            await asyncio.sleep(0.01)
+
+
+def fall_silent(server: CompletionServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let a server read what it is asked and say nothing, its streams aside; return what lets it speak again."""
+    port, speak = urlsplit(server.url).port, asyncio.Event()
+
+    async def late(writer: asyncio.StreamWriter, status: int, told: Json, headers: str = "") -> None:
+        if writer.get_extra_info("sockname")[1] == port:
+            await speak.wait()
+        await send_json(writer, status, told, headers)
+
+    monkeypatch.setattr("tests.fakes.completion_server.send_json", late)
+    return speak
+
+
+async def until_asked(server: CompletionServer, path: str) -> None:
+    """Wait until somebody has asked a server for a page."""
+    async with asyncio.timeout(30):
+        while path not in [request.path for request in server.seen]:  # noqa: ASYNC110 - a list of the fake
             await asyncio.sleep(0.01)

@@ -1,5 +1,6 @@
 """Adapters on remote servers: loaded from the folder that the servers see, named as each kind wants, never another one's."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from dialogue.engine.base import AdapterRef
 from dialogue.errors import AdapterRejected, AdapterUnknown, EngineUnavailable
 from tests.dialogue.engine.adapter_folders import write_adapter
-from tests.dialogue.engine.remote_scene import ASK, OFTEN, answer, engine_at, two_servers, until_health
+from tests.dialogue.engine.remote_scene import ASK, OFTEN, PATIENT, answer, engine_at, fall_silent, two_servers, until_health
 from tests.fakes.completion_server import completion_server, refuse
 
 ROOT = "/srv/adapters"
@@ -116,3 +117,29 @@ async def test_a_promotion_while_all_are_away(tmp_path: Path) -> None:
         server.is_down = True
         with pytest.raises(EngineUnavailable, match="does not answer"):
             await engine.set_adapters([AdapterRef("release", str(folder))])
+
+
+async def test_a_promotion_while_a_server_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts and then says nothing counts as failed; the others take the release. Once, it held promotions up for ever."""
+    folder = write_adapter(tmp_path / "r")
+    async with (
+        completion_server(loadable={f"{ROOT}/r"}) as one,
+        completion_server(loadable={f"{ROOT}/r"}) as other,
+        engine_at(one, other, adapter_root=ROOT, timeouts=replace(PATIENT, examine_s=2)) as engine,
+    ):
+        fall_silent(one, monkeypatch)
+        async with asyncio.timeout(20):
+            await engine.set_adapters([AdapterRef("release", str(folder))])
+        assert "answers too slowly" in engine.health().detail
+        assert (one.adapters, other.adapters) == ({}, {"release": f"{ROOT}/r"})
+        assert (await answer(engine, replace(ASK, adapter="release")))[0] == "Hello world!"
+
+
+async def test_a_promotion_while_nobody_says_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the only server is silent, the promotion fails as unavailable, which is tried again."""
+    folder = write_adapter(tmp_path / "r")
+    async with completion_server() as server, engine_at(server, adapter_root=ROOT, timeouts=replace(PATIENT, examine_s=2)) as engine:
+        fall_silent(server, monkeypatch)
+        async with asyncio.timeout(20):
+            with pytest.raises(EngineUnavailable, match="answers too slowly"):
+                await engine.set_adapters([AdapterRef("release", str(folder))])

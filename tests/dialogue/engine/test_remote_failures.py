@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dialogue.engine.base import TextDelta
-from dialogue.errors import DeadlineExceeded, EngineOverloaded, EngineUnavailable, RequestTooLong
+from dialogue.errors import DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, RequestTooLong
 from tests.dialogue.engine.remote_scene import ASK, PATIENT, QUICK, answer, engine_at, two_servers
 from tests.fakes.completion_server import (
     Behaviour,
@@ -63,6 +63,12 @@ FAILURES: dict[str, tuple[Behaviour, type[Exception], str]] = {
         "do not fit",
     ),
     "too long for SGLang": (refuse(400, "The input (600 tokens) is longer than the model's context length"), RequestTooLong, "do not fit"),
+    "too much for a proxy": (refuse(413, "Request Entity Too Large"), RequestTooLong, "do not fit"),
+    "a bad request": (refuse(400, "seed must be an integer"), EngineError, "refuses the request (400): seed must be"),
+    "a value that it does not take": (refuse(422, "top_k: out of range"), EngineError, "refuses the request (422): top_k"),
+    "a bad request, told late": (then(["Hi"], say({"error": {"message": "bad", "code": 400}})), EngineError, "refuses the request (400)"),
+    "no such page": (refuse(404, "Not Found"), EngineUnavailable, "answered 404"),
+    "asked too slowly": (refuse(408, "Request Timeout"), EngineUnavailable, "answered 408"),
     "another page": (_not_events, EngineUnavailable, "broke the connection"),
     "endless event": (_huge_event, EngineUnavailable, "broke the connection"),
 }
@@ -173,3 +179,35 @@ async def test_all_servers_busy() -> None:
         with pytest.raises(EngineOverloaded) as caught:
             await answer(engine)
         assert caught.value.retry_after_s == 3
+
+
+@pytest.mark.parametrize("behaviour", [refuse(400), refuse(413), refuse(422)], ids=["400", "413", "422"])
+async def test_a_refused_request_is_no_failure_of_the_server(behaviour: Behaviour) -> None:
+    """A request that a server refuses for its own fault is asked of no other, and the server is used as before.
+
+    Once, each was repeated on every server, took them all out of use and opened the circuit breaker for everybody.
+    """
+    async with two_servers() as (first, second, engine):
+        first.behaviours.append(behaviour)
+        with pytest.raises(EngineError) as caught:
+            await answer(engine)
+        assert not isinstance(caught.value, EngineUnavailable)
+        assert engine.health().detail == "2 of 2 servers answer"
+        assert (await answer(engine))[0] == "Hello world!"
+        assert [request.path for request in first.seen] == ["/v1/completions"] * 2
+        assert second.completions() == []
+
+
+async def test_a_server_that_came_back_with_a_smaller_context() -> None:
+    """A prompt is compared with what the server has now: it is not sent with no room for a reply."""
+    long = replace(ASK, prompt=tuple(range(64)))
+    async with completion_server(behaviours=[refuse(500)]) as server, engine_at(server) as engine:
+        with pytest.raises(EngineUnavailable):
+            await answer(engine, long)
+        server.context = 64
+        server.seen.clear()
+        with pytest.raises(RequestTooLong, match="context of 64"):
+            await answer(engine, long)
+        assert server.completions() == []
+        assert engine.health().detail == "1 of 1 servers answer"
+        assert (await answer(engine))[0] == "Hello world!"

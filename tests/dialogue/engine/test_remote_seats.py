@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialogue.engine.base import TextDelta
-from dialogue.engine.remote_seats import Seats
+from dialogue.engine.remote_seats import Seats, Unexamined
 from dialogue.engine.remote_servers import ServerFacts, ServerKind
 from dialogue.engine.replicas import WAIT, Replica, choose
 from dialogue.errors import DeadlineExceeded, EngineUnavailable
@@ -82,6 +82,21 @@ async def test_a_server_that_fails_sends_its_queue_elsewhere() -> None:
     assert await waiting is other
 
 
+async def test_an_examination_waits_for_no_slot() -> None:
+    """When no server is up, one that failed is given to everybody to examine, though its slots are still taken; none is taken by that."""
+    (server,) = _replicas(1, slots=1)
+    seats = Seats([server])
+    assert await seats.take("a", (), 9e9) is server
+    waiting = asyncio.create_task(seats.take("b", (), 9e9))
+    await asyncio.sleep(0)
+    server.failed("broke", 0.0)
+    seats.look()
+    assert await waiting == await seats.take("c", (), 9e9) == Unexamined(server)
+    assert server.running == 1
+    seats.leave(server)
+    assert server.running == 0
+
+
 async def test_a_slot_given_to_somebody_who_gives_up() -> None:
     """Who gives up in the very moment in which a slot is given gives it back."""
     (server,) = _replicas(1, slots=1)
@@ -140,7 +155,7 @@ class _Crowd:
 
     async def _request(self, key: str, leave: asyncio.Event) -> None:
         server = await self.seats.take(key, (), self.now + 1e6)
-        if server is not None:
+        if isinstance(server, Replica):  # what has to be examined first takes no slot
             try:
                 await leave.wait()
             finally:

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from dialogue.config import RemoteConfig
 from dialogue.engine.remote import RemoteEngine
+from dialogue.engine.remote_fleet import Fleet
 from dialogue.errors import EngineUnavailable
 from tests.dialogue.engine.remote_scene import KEY, OFTEN, answer, engine_at, two_servers, until_health
 from tests.fakes.completion_server import (
@@ -122,3 +123,35 @@ def test_addresses_with_secrets_are_refused(url: str) -> None:
     with pytest.raises(EngineUnavailable) as caught:
         RemoteEngine(RemoteConfig((url,), "base"))
     assert "pass@" not in str(caught.value)
+
+
+async def test_the_looks_go_on_after_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that ends in an unexpected error is told to the log, and the next one finds the server; once, there was no next one."""
+    look = Fleet.look
+
+    async def broken(_: Fleet) -> None:
+        monkeypatch.setattr(Fleet, "look", look)
+        raise OverflowError("a defect")
+
+    async with completion_server() as server, engine_at(server, timeouts=OFTEN) as engine:
+        with capture_logs() as logs:
+            monkeypatch.setattr(Fleet, "look", broken)
+            vars(server).update(health=503)
+            await until_health(engine, "0 of 1")
+    assert "remote_look_broke" in [entry["event"] for entry in logs]
+
+
+async def test_a_defect_in_an_examination() -> None:
+    """An examination that ends in an unexpected error is one server's failure, told as such, and keeps no other from being used."""
+
+    def broken(_: str) -> list[int]:
+        raise OverflowError("a defect")
+
+    async with completion_server(tokenize=_bytes_of) as strange, completion_server() as good:
+        engine = RemoteEngine(RemoteConfig((strange.url, good.url), "base"), encode=broken)
+        try:
+            await engine.start()
+            assert "1 of 2 servers answer" in engine.health().detail
+            assert "cannot be examined (OverflowError)" in engine.health().detail
+        finally:
+            await engine.close()

@@ -84,3 +84,11 @@ def test_pauses_grow_and_end() -> None:
     replica.answered()
     replica.failed("broke", 0.0)
     assert replica.not_before == 1
+
+
+def test_a_server_that_is_away_for_a_night() -> None:
+    """Two thousand failures in a row make no longer pause than five; once, the 1,025th was too large for a float and ended all looks."""
+    replica = replicas(1)[0]
+    for _ in range(2000):
+        replica.failed("broke", 7.0)
+    assert (replica.failures, replica.not_before) == (2000, 7.0 + LONGEST_PAUSE_S)
