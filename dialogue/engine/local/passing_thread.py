@@ -2,7 +2,7 @@
 
 Every thread that has computed with torch on a CPU keeps a team of OpenMP threads for as long as it lives. With more such threads
 than cores, OpenMP lets all of them sleep at each barrier instead of waiting a moment: a step of the default model on two cores then takes
-30 ms instead of 21. asyncio's own threads live on, so what loads and merges models runs in one that ends.
+half as long again. asyncio's own threads live on, so what loads and merges models runs in one that ends.
 """
 
 import asyncio
