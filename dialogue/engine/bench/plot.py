@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from dialogue.engine.bench.summary import curve
 
@@ -26,6 +27,7 @@ STYLES: Final = (
     ("#999933", "-.", "h"),
     ("#aa4499", "-", "p"),
     ("#666666", "--", "d"),
+    ("#44aa99", ":", "8"),
 )
 
 
@@ -35,25 +37,32 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
     if not cases:
         return []
     arms = list(dict.fromkeys(arm for case in cases for arm in case["arms"]))
-    latency = _figure(cases, arms, LATENCIES)
-    throughput = _figure(cases, arms, (("output_tokens_per_s", "output tokens/s"),))
+    latency = _figure(cases, arms, LATENCIES, log=True)
+    throughput = _figure(cases, arms, (("output_tokens_per_s", "output tokens/s"),), log=False)
     return [*_save(latency, folder / "latency"), *_save(throughput, folder / "throughput")]
 
 
-def _figure(cases: Sequence[Mapping[str, Any]], arms: Sequence[str], panels: Sequence[tuple[str, str]]) -> Figure:
-    figure = Figure(figsize=(4.6 * len(panels) + 1.2, 4), layout="constrained")
+def _figure(cases: Sequence[Mapping[str, Any]], arms: Sequence[str], panels: Sequence[tuple[str, str]], *, log: bool) -> Figure:
+    """`log`: latencies, among which those of an arm that answers one after the other would press all others to the ground."""
+    figure = Figure(figsize=(4.4 * len(panels) + 2.6, 4), layout="constrained")
     FigureCanvasAgg(figure)
+    users = sorted({case["users"] for case in cases})
     for number, (name, label) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1, xlabel="users at the same time", ylabel=label)
         for arm, style in zip(arms, STYLES * len(arms), strict=False):
             _line(axes, curve(cases, arm, name), arm, style)
-        users = sorted({case["users"] for case in cases})
         axes.set_xscale("log", base=2)
         axes.set_xticks(users, [str(each) for each in users])
-        axes.margins(y=0.12)
-        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.margins(y=0.12)
+            axes.set_ylim(bottom=0)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
