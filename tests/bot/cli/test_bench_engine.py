@@ -9,6 +9,7 @@ import pytest
 
 from bot.cli import bench_engine
 from bot.cli.bench_engine import MOST_SLOTS
+from dialogue.engine.bench.arm_table import BASE_ARMS
 from dialogue.engine.bench.engine_bench import Plan, Progress
 from dialogue.engine.bench.fleet import Terms
 from dialogue.engine.bench.workload import Language
@@ -78,7 +79,7 @@ def test_many_users_do_not_open_many_slots(program: Program, bench: Called) -> N
 def test_a_quick_look_has_a_limit(program: Program, bench: Called) -> None:
     """`--quick` measures the arms of the base install, within seconds that are counted."""
     assert call(program, "--quick").code == 0
-    assert [kind.name for kind in bench.plan.arms] == ["llamacpp", "raw"]
+    assert tuple(kind.name for kind in bench.plan.arms) == BASE_ARMS
     assert bench.plan.seconds is not None
     assert max(bench.plan.sizes.users) <= 4
 
