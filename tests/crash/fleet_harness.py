@@ -4,6 +4,7 @@ A worker is the program of `telegram_child`, each forked by a process of its own
 for longer than a lease and then SIGCONT, so that a worker wakes up and goes on with what others have done meanwhile.
 """
 
+import math
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ LOOK_S = 0.05
 _LEFT = b"""SELECT (SELECT count(*) FROM inbox WHERE state IN ('new', 'claimed'))
 + (SELECT count(*) FROM outbox WHERE state <> 'sent' AND state IN ('reserved', 'ready', 'started', 'unknown'))"""
 _AT_WORK = b"SELECT count(*) FROM inbox WHERE state = 'claimed'"
+_UNANSWERED = b"SELECT count(*) FROM inbox WHERE state IN ('new', 'claimed')"
 _TAKEOVERS = b"SELECT coalesce(max(poll_epoch), 1) - 1 FROM channel_offsets"
 
 
@@ -61,9 +63,9 @@ class Worker:
         self.run = 0
         return self.forker.end()
 
-    def stall(self) -> None:
+    def stall(self, seconds: float = STALL_S) -> None:
         os.kill(self.run, signal.SIGSTOP)
-        self.stalled_until = time.monotonic() + STALL_S
+        self.stalled_until = time.monotonic() + seconds
 
     def wake(self) -> None:
         if self.stalled_until:
@@ -135,14 +137,18 @@ class Fleet:
         return time.monotonic() - began
 
     def oversleep(self) -> None:
-        """Let everybody write one message, and all workers sleep through their leases while they are at work on some of them."""
-        for chat in self.chats:
-            self.harness.say(chat)
-        self._wait(lambda: self._number(_AT_WORK) > 0)
+        """Let everybody write, and a worker sleep while somebody is at work, until all is answered by the others; each worker in its turn.
+
+        One of them polls, and therefore has the work: when it wakes up, another has done it.
+        """
         for worker in self.workers:
-            worker.stall()
-        self.stalls += len(self.workers)
-        self._wait(lambda: not any(worker.stalled_until for worker in self.workers))
+            for chat in self.chats:
+                self.harness.say(chat)
+            self._wait(lambda: self._number(_AT_WORK) > 0)
+            worker.stall(math.inf)
+            self.stalls += 1
+            self._wait(lambda: self._number(_UNANSWERED) == 0)
+            worker.wake()
 
     def finish(self) -> Findings:
         """Let the workers answer what is left, end them properly, and compare what was written with what is shown."""
