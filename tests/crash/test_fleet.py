@@ -76,11 +76,12 @@ def test_throughput_by_worker_count(open_fleet: OpenFleet) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("fault", "is_clean"), [("", True), ("no_claim_fence", False)], ids=["fenced", "planted fault"])
-def test_workers_that_oversleep_their_leases(open_fleet: OpenFleet, fault: str, is_clean: bool) -> None:
+@pytest.mark.parametrize(("fault", "times"), [("", 1), ("no_claim_fence", 4)], ids=["fenced", "planted fault"])
+def test_workers_that_oversleep_their_leases(open_fleet: OpenFleet, fault: str, times: int) -> None:
     """Who wakes up after its lease has lost the conversation and writes nothing; one that does not look answers twice, and is seen."""
     with open_fleet(workers=2, conversations=6, fault=fault) as fleet:
-        fleet.oversleep()
+        for _ in range(times):  # on a busy machine a worker may be done in the moment in which it is stopped
+            fleet.oversleep()
         verdict = fleet.finish().verdict
-    assert verdict.is_clean is is_clean, str(verdict)
-    assert (verdict.twice > 0) is not is_clean, str(verdict)
+    assert verdict.is_clean is not bool(fault), str(verdict)
+    assert (verdict.twice > 0) is bool(fault), str(verdict)
