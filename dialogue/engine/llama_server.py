@@ -41,7 +41,7 @@ class ServerSettings:
     slots: int
     threads: int
     cache_ram_mib: int  # for the KV of conversations that lost their slot; 0 = none
-    speculation: bool = True  # compute what may follow by the conversation's own words together with the next token
+    speculation: bool  # compute what may follow by the conversation's own words together with the next token
 
 
 class LlamaServer:

@@ -10,6 +10,7 @@ device itself leaves nothing that can be trusted: `on_fatal` is called, which en
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -74,9 +75,9 @@ class Seq2SeqWorker:
 
     def _read(self, model: Seq2SeqModel, replies: list[Reply]) -> None:
         """Let the encoder read the texts of a batch."""
-        prompts, beginnings = [reply.request.prompt for reply in replies], [reply.beginning for reply in replies]
+        begin = partial(model.begin, [reply.request.prompt for reply in replies], [reply.beginning for reply in replies])
         try:
-            batch = unless_out_of_memory(lambda: model.begin(prompts, beginnings)) if len(replies) > 1 else model.begin(prompts, beginnings)
+            batch = unless_out_of_memory(begin) if len(replies) > 1 else begin()
         except Exception as error:  # noqa: BLE001 - whatever it was, these requests end with it and say so
             self._give_up(replies, error)
             return

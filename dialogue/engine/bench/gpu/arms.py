@@ -139,8 +139,8 @@ class EngineArm:
 class GenerateArm:
     """transformers' own `generate`, with its attention for this device, and with its linear layers."""
 
-    def __init__(self, subject: Subject, way: Way) -> None:
-        self._model = subject.as_made()
+    def __init__(self, measured: Subject, way: Way) -> None:
+        self._model = measured.as_made()
         self._way = way
 
     def run(self, prompts: Prompts, reply_tokens: int) -> Measured:

@@ -108,16 +108,18 @@ def adapters(weights: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Loa
     return [made(tmp_path_factory.mktemp("adapter"), facts, number) for number in (1, 2, 3)]
 
 
+def adapted(bench: Bench, adapters: list[LoadedAdapter], owners: tuple[int, ...]) -> list[list[int]]:
+    """Return the replies with the first adapter merged and the others beside it."""
+    bench.model.install(bench.model.lora.prepare(adapters[0], adapters[1:]))
+    return bench.run(*sequences(owners))
+
+
 @pytest.mark.parametrize("owners", [(0, 0, 0), (1, 1, 1), (2, 3, 0), (1, 2, 0)], ids=["base", "merged", "beside", "mixed"])
 def test_recorded_steps_with_adapters(weights: Any, adapters: list[LoadedAdapter], owners: tuple[int, ...]) -> None:
     """The merged adapter, several side by side, or none: as without recordings. A mix of merged and not is computed in the ordinary way."""
     recorder = Recorder()
 
-    def replies(bench: Bench) -> list[list[int]]:
-        bench.model.install(bench.model.lora.prepare(adapters[0], adapters[1:]))
-        return bench.run(*sequences(owners))
-
-    assert replies(Bench(weights)) == replies(recording(weights, recorder))
+    assert adapted(Bench(weights), adapters, owners) == adapted(recording(weights, recorder), adapters, owners)
     assert recorder.replayed
 
 
@@ -151,11 +153,7 @@ def test_without_memory_for_a_recording(weights: Any, adapters: list[LoadedAdapt
         tries.append(compute())
         raise torch.OutOfMemoryError("no memory")
 
-    def replies(bench: Bench) -> list[list[int]]:
-        bench.model.install(bench.model.lora.prepare(adapters[0], adapters[1:]))
-        return bench.run(*sequences(owners))
-
-    assert replies(recording(weights, scarce)) == replies(Bench(weights))
+    assert adapted(recording(weights, scarce), adapters, owners) == adapted(Bench(weights), adapters, owners)
     assert 1 <= len(tries) <= 3
 
 
